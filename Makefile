@@ -1,0 +1,48 @@
+# The commands of the project. `make run` and `make test` set up what they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PHOTOS ?= ../shared/photos
+WEIGHTS_BESIDE := ../shared/weights/mobilenet_v2_imagenet.weights.h5
+
+# Weights that lie beside the project are used unless the user named others.
+ifeq ($(origin TAGMILL_WEIGHTS),undefined)
+ifneq ($(wildcard $(WEIGHTS_BESIDE)),)
+export TAGMILL_WEIGHTS := $(abspath $(WEIGHTS_BESIDE))
+endif
+endif
+
+.PHONY: setup run test check bench lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tagmill needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+run: setup  ## label a folder of photographs: make run PHOTOS=folder
+	$(BIN)/tagmill run "$(PHOTOS)" --out labels.csv
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## every row of bench/README.md
+	$(BIN)/python -m bench
+
+lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-header --extra cpu --extra embedded --extra parquet --extra postgres --extra train --group dev -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .tagmill build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache labels.csv report.html
+	find producer worker tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,34 @@
+"""``tagmill doctor``: is everything there that tagmill needs?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tagmill.cli.options import AsJson, Models, StateDir
+from tagmill.doctor import Health, examine
+from tagmill.settings import load_settings
+
+_STYLES = {Health.WELL: "green", Health.NOTE: "yellow", Health.ILL: "bold red"}
+
+
+def doctor(as_json: AsJson = False, models: Models = None, state_dir: StateDir = None) -> None:
+    """Look for what is missing or wrong, and say how to mend it."""
+    findings = list(examine(load_settings(models=models, state_dir=state_dir)))
+    out = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        if as_json:
+            print(json.dumps(dataclasses.asdict(finding)))
+            continue
+        out.print(
+            Text(f"{finding.health:5}", style=_STYLES[finding.health]),
+            Text(f"{finding.what}: {finding.said}"),
+        )
+        if finding.mend:
+            out.print(Text(f"      → {finding.mend}"))
+    if any(finding.health is Health.ILL for finding in findings):
+        raise typer.Exit(3)

@@ -1,0 +1,113 @@
+"""``tagmill status``, ``results`` and ``cancel``: what was asked for and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tagmill.cli.options import AsJson, StateDir
+from tagmill.contract import Status
+from tagmill.errors import UnknownJob, UsageError
+from tagmill.export import WRITERS, check_writable, export
+from tagmill.report import readable
+from tagmill.settings import load_settings
+from tagmill.store import Job, Result, Store
+
+JobId = Annotated[
+    str | None, typer.Argument(metavar="[JOB]", help="Its id, or how that begins [the newest].")
+]
+
+
+def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = None) -> None:
+    """Show jobs and how far they are."""
+    store = _existing_store(state_dir)
+    jobs = [store.jobs.get(job_id)] if job_id else store.jobs.recent()
+    if as_json:
+        for job in jobs:
+            row = {**dataclasses.asdict(job), "open": job.open, "state": str(job.state)}
+            if job_id:
+                row["failures"] = {str(k): v for k, v in store.outcomes.failures(job.id).items()}
+            print(json.dumps(row))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("job", "state", "labelled", "failed", "before", "open", "model", "made", "source"):
+        right = name in ("labelled", "failed", "before", "open")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "source")
+    for job in jobs:
+        made = datetime.fromtimestamp(job.created_at).astimezone().strftime("%m-%d %H:%M")
+        numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
+        table.add_row(job.id, job.state, *numbers, job.model, made, readable(job.source))
+    out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    out.print(table)
+    if job_id:
+        for code, count in store.outcomes.failures(jobs[0].id).items():
+            out.print(f"{count:,} × {code}", markup=False)
+
+
+def results(
+    job_id: JobId = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file [stdout]."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--format", envvar="TAGMILL_FORMAT", help="For stdout: jsonl or csv.")
+    ] = "jsonl",
+    only: Annotated[
+        Status | None, typer.Option("--status", help="Only items that ended so.")
+    ] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Write the results of a job, one row per image."""
+    if kind not in ("jsonl", "csv"):
+        raise UsageError(f"--format {kind}: stdout takes jsonl or csv; others go to --out")
+    if out is not None:
+        check_writable(out)
+    store = _existing_store(state_dir)
+    job = store.jobs.get(job_id) if job_id else _newest(store)
+    rows = _only(store.outcomes.results(job.id), only)
+    if out is not None:
+        export(rows, out)
+    else:
+        WRITERS[kind](rows, sys.stdout.buffer)
+
+
+def cancel(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")],
+    state_dir: StateDir = None,
+) -> None:
+    """End a job; what it has labelled stays."""
+    store = _existing_store(state_dir)
+    job = store.jobs.get(job_id)
+    if not store.jobs.cancel(job.id):
+        raise UsageError(f"job {job.id} is {job.state} already")
+    print(f"job {job.id} cancelled; {job.ok + job.failed:,} outcomes stay", file=sys.stderr)
+
+
+def _existing_store(state_dir: Path | None) -> Store:
+    settings = load_settings(state_dir=state_dir)
+    if settings.store_url is None and not (settings.state_dir / "tagmill.db").exists():
+        raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
+    store = Store(settings.store_address)
+    store.prepare()
+    return store
+
+
+def _newest(store: Store) -> Job:
+    recent = store.jobs.recent(1)
+    if not recent:
+        raise UnknownJob(f"no jobs yet in {store.database.name}")
+    return recent[0]
+
+
+def _only(results: Iterator[Result], status: Status | None) -> Iterator[Result]:
+    return (result for result in results if status is None or result.status is status)

@@ -1,0 +1,192 @@
+"""The words that every part of tagmill shares, as frozen values.
+
+Nothing here does I/O. What crosses a process boundary (a message, the items of a chunk, the
+labels of an outcome) is parsed here, once, and trusted afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+MESSAGE_VERSION = 1
+LABEL_TASK = "tagmill.label"
+LABEL_QUEUE = "label"
+
+
+class ErrorCode(enum.StrEnum):
+    """What kept an item from being labelled."""
+
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    NOT_AN_IMAGE = "not_an_image"
+    CORRUPT = "corrupt"
+    TOO_LARGE = "too_large"
+    OUTSIDE_ROOTS = "outside_roots"
+    LANE_LOST = "lane_lost"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+# Failures that lie in the item's own bytes: the same version would fail the same way again, so a
+# later job takes them over as it takes over labels.
+SETTLED_BY_CONTENT = frozenset(
+    {ErrorCode.NOT_AN_IMAGE, ErrorCode.CORRUPT, ErrorCode.TOO_LARGE, ErrorCode.LANE_LOST}
+)
+
+
+class JobState(enum.StrEnum):
+    """Where a job stands. ``listing`` and ``running`` are the unfinished ones."""
+
+    LISTING = "listing"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (JobState.DONE, JobState.CANCELLED)
+
+
+class ChunkState(enum.StrEnum):
+    """Where a chunk stands in the ledger."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+
+
+class Status(enum.StrEnum):
+    """How an item ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+        n: its number within the job, counted from 0 in listing order; an outcome keeps it.
+        uri: ``file://`` with the path's bytes percent-encoded.
+        version: what changes when the image does: ``size-mtime_ns`` for local files, empty
+            where it was not known at listing.
+    """
+
+    n: int
+    uri: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """One class that the model saw in an image; ``score`` in [0, 1]."""
+
+    id: str
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of one item: its labels, or an error code and a sentence.
+
+    Attributes:
+        width: pixels of the upright image, ``None`` where it could not be read.
+        height: as ``width``.
+        labels: best first; empty where ``status`` is failed.
+    """
+
+    n: int
+    uri: str
+    version: str
+    status: Status
+    error: ErrorCode | None = None
+    message: str | None = None
+    width: int | None = None
+    height: int | None = None
+    labels: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkMessage:
+    """The body of one broker message: which chunk to wake up for, nothing more."""
+
+    job: str
+    seq: int
+
+    def as_kwargs(self) -> dict[str, object]:
+        return {"v": MESSAGE_VERSION, "job": self.job, "seq": self.seq}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimedChunk:
+    """A chunk that this lane owns until its lease ends.
+
+    Attributes:
+        attempt: the fencing token: a commit counts only while it is still the ledger's.
+    """
+
+    job: str
+    seq: int
+    attempt: int
+    model: str
+    top_k: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkTimings:
+    """Where one chunk's time went, in seconds.
+
+    ``waiting_s`` and ``commit_s`` tell of the pause and the commit before this chunk: a chunk
+    cannot hold the time of its own commit.
+    """
+
+    fetch_s: float = 0.0
+    decode_s: float = 0.0
+    predict_s: float = 0.0
+    commit_s: float = 0.0
+    waiting_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkSummary:
+    """What a committed chunk tells whoever watches the job.
+
+    Attributes:
+        seen: how often each best label was seen, as ``{name: count}``.
+        failures: how often each error code occurred.
+    """
+
+    lane: str
+    timings: ChunkTimings = field(default_factory=ChunkTimings)
+    seen: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+def dump_items(items: Iterable[Item]) -> str:
+    """Write a chunk's items as the JSON that the ledger holds: ``[[n, uri, version], …]``."""
+    return json.dumps([(item.n, item.uri, item.version) for item in items], separators=(",", ":"))
+
+
+def load_items(text: str) -> tuple[Item, ...]:
+    """Read what `dump_items` wrote."""
+    return tuple(Item(n=n, uri=uri, version=version) for n, uri, version in json.loads(text))
+
+
+def dump_labels(labels: Sequence[Label]) -> str:
+    """Write labels as JSON, in the form that results carry them."""
+    return json.dumps(
+        [{"id": label.id, "name": label.name, "score": label.score} for label in labels],
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
+def load_labels(text: str) -> tuple[Label, ...]:
+    """Read what `dump_labels` wrote."""
+    return tuple(Label(id=row["id"], name=row["name"], score=row["score"]) for row in json.loads(text))

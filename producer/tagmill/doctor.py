@@ -1,0 +1,159 @@
+"""Looks at what tagmill needs, and says of each thing whether it is well and how to mend it."""
+
+from __future__ import annotations
+
+import enum
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from tagmill import __version__
+from tagmill.embedded import valkey_server
+from tagmill.errors import TagmillError
+from tagmill.registry import BUILT_IN, Registry
+from tagmill.settings import Settings
+from tagmill.state_folder import LEAST_FREE_BYTES
+from tagmill.store import Store
+from tagmill.store.database import HEAD
+
+
+class Health(enum.StrEnum):
+    """Of one thing."""
+
+    WELL = "ok"
+    NOTE = "note"
+    ILL = "fail"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        mend: what to do about it; empty where nothing is to be done.
+    """
+
+    what: str
+    health: Health
+    said: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything; changes nothing."""
+    yield Finding(
+        what="tagmill",
+        health=Health.WELL,
+        said=f"{__version__} on Python {platform.python_version()}, {sys.platform}",
+    )
+    yield _package("ai-edge-litert", "labels on CPU lanes", "cpu")
+    yield _package("tensorflow", "builds the built-in model, trains, labels on GPUs", "train")
+    yield _package("pyarrow", "writes Parquet", "parquet")
+    yield _broker()
+    yield from _state(settings)
+    yield from _store(settings)
+    yield from _models(settings)
+
+
+def _package(name: str, what_for: str, extra: str) -> Finding:
+    for candidate in (name, f"{name}-cpu"):
+        try:
+            said = f"{version(candidate)}; {what_for}"
+            return Finding(what=candidate, health=Health.WELL, said=said)
+        except PackageNotFoundError:
+            continue
+    needed = extra == "cpu"
+    return Finding(
+        what=name,
+        health=Health.ILL if needed else Health.NOTE,
+        said=f"not installed; {what_for}",
+        mend=f"pip install 'tagmill[{extra}]'",
+    )
+
+
+def _broker() -> Finding:
+    try:
+        return Finding(what="embedded broker", health=Health.WELL, said=valkey_server())
+    except TagmillError as error:
+        return Finding(
+            what="embedded broker",
+            health=Health.ILL,
+            said=str(error),
+            mend="pip install 'tagmill[embedded]'",
+        )
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    folder = settings.state_dir.absolute()
+    if not folder.exists():
+        yield Finding(what="state folder", health=Health.NOTE, said=f"{folder} is made by a run")
+        return
+    free = shutil.disk_usage(folder).free
+    yield Finding(
+        what="state folder",
+        health=Health.WELL if free >= LEAST_FREE_BYTES else Health.ILL,
+        said=f"{folder}, {free / 1e9:,.1f} GB free",
+        mend="" if free >= LEAST_FREE_BYTES else "make room, or take another with --state-dir",
+    )
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    if settings.store_url is None and not (settings.state_dir / "tagmill.db").exists():
+        yield Finding(what="store", health=Health.NOTE, said="none yet; a run makes it")
+        return
+    try:
+        database = Store(settings.store_address).database
+        revision = database.revision()
+    except TagmillError as error:
+        yield Finding(
+            what="store", health=Health.ILL, said=str(error), mend="look at TAGMILL_STORE_URL"
+        )
+        return
+    if revision == HEAD:
+        yield Finding(what="store", health=Health.WELL, said=f"{database.name}, schema {revision}")
+    elif revision is None or revision < HEAD:
+        yield Finding(
+            what="store",
+            health=Health.NOTE,
+            said=f"{database.name}, schema {revision or 'none'}; the next run brings it to {HEAD}",
+        )
+    else:
+        yield Finding(
+            what="store",
+            health=Health.ILL,
+            said=f"{database.name} has schema {revision}, this release works with {HEAD}",
+            mend="use the newer tagmill that wrote it",
+        )
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    registry = Registry(settings.models_dir)
+    found = registry.versions()
+    for model in found:
+        try:
+            for name in registry.card(model).files:
+                registry.verified_file(model, name)
+            yield Finding(what=str(model), health=Health.WELL, said=f"whole in {registry.folder}")
+        except TagmillError as error:
+            yield Finding(
+                what=str(model),
+                health=Health.ILL,
+                said=str(error),
+                mend=f"remove {registry.path(model)} and pull it again",
+            )
+    if any(model.name == BUILT_IN for model in found):
+        return
+    if settings.weights is not None and not settings.weights.is_file():
+        yield Finding(
+            what="weights",
+            health=Health.ILL,
+            said=f"TAGMILL_WEIGHTS names no file: {settings.weights}",
+            mend="name the .h5 file, or unset it and let Keras download its own",
+        )
+    else:
+        source = settings.weights or "Keras' download"
+        said = f"not built yet; the first run builds it from {source}"
+        yield Finding(what=f"{BUILT_IN}@1", health=Health.NOTE, said=said)

@@ -1,0 +1,175 @@
+"""Results as files: JSONL, CSV and Parquet carry the same names and one row per item.
+
+A file appears under its name only once it is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from tagmill.errors import MissingError, StoreFull, UsageError
+from tagmill.store import Result
+
+COLUMNS = (
+    "job", "uri", "version", "status", "error", "message",
+    "width", "height", "model", "labels", "labelled_at",
+)  # fmt: skip
+_GROUP_ROWS = 10_000
+
+
+def as_row(result: Result) -> dict[str, Any]:
+    """One result under the names that every format carries."""
+    when = datetime.fromtimestamp(result.labelled_at, UTC)
+    return {
+        "job": result.job,
+        "uri": result.uri,
+        "version": result.version,
+        "status": str(result.status),
+        "error": str(result.error) if result.error else None,
+        "message": result.message,
+        "width": result.width,
+        "height": result.height,
+        "model": result.model,
+        "labels": [
+            {"id": label.id, "name": label.name, "score": label.score} for label in result.labels
+        ],
+        "labelled_at": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def write_jsonl(results: Iterable[Result], output: IO[bytes]) -> None:
+    """Write one JSON object per line."""
+    for result in results:
+        output.write(json.dumps(as_row(result), ensure_ascii=False).encode() + b"\n")
+
+
+def write_csv(results: Iterable[Result], output: IO[bytes]) -> None:
+    """Write CSV with a header; labels are JSON in their column."""
+    text = io.TextIOWrapper(output, encoding="utf-8", newline="", write_through=True)
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for result in results:
+        row = as_row(result)
+        row["labels"] = json.dumps(row["labels"], ensure_ascii=False)
+        writer.writerow(row)
+    text.detach()
+
+
+def write_parquet(results: Iterable[Result], output: IO[bytes]) -> None:
+    """Write Parquet; labels are a list of structs, ``labelled_at`` is a UTC timestamp.
+
+    Raises:
+        MissingError: if pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingError("Parquet needs pyarrow: pip install 'tagmill[parquet]'") from error
+    label = pa.struct([("id", pa.string()), ("name", pa.string()), ("score", pa.float64())])
+    types = {
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "labels": pa.list_(label),
+        "labelled_at": pa.timestamp("ms", tz="UTC"),
+    }
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    rows = iter(results)
+    with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
+        while group := list(islice(rows, _GROUP_ROWS)):
+            columns: list[dict[str, Any]] = []
+            for result in group:
+                when = datetime.fromtimestamp(round(result.labelled_at, 3), UTC)
+                columns.append({**as_row(result), "labelled_at": when})
+            writer.write_table(pa.Table.from_pylist(columns, schema))
+
+
+WRITERS: dict[str, Callable[[Iterable[Result], IO[bytes]], None]] = {
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+    "parquet": write_parquet,
+}
+
+
+def format_of(path: Path) -> str:
+    """The format that a path's suffix names.
+
+    Raises:
+        UsageError: if it names none.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in WRITERS:
+        raise UsageError(f"{path}: results are written as .{', .'.join(WRITERS)}")
+    return kind
+
+
+def export(results: Iterable[Result], path: Path) -> None:
+    """Write results to a file in the format of its suffix.
+
+    Raises:
+        UsageError: if the suffix names no format, or the folder is not there.
+        StoreFull: if there is no room left.
+        MissingError: if the format's library is not installed.
+    """
+    write = WRITERS[format_of(path)]
+    with replacing(path) as output:
+        write(results, output)
+
+
+class replacing:  # noqa: N801  # reads as the context manager that it is
+    """Open a file to be written under another name and moved into place when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> IO[bytes]:
+        try:
+            handle, self._partial = tempfile.mkstemp(
+                prefix=f".{self._path.name}-", dir=self._path.parent
+            )
+        except OSError as error:
+            raise UsageError(f"{self._path} cannot be written: {error.strerror}") from error
+        self._file = os.fdopen(handle, "wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                os.chmod(self._partial, 0o666 & ~_umask())
+                os.replace(self._partial, self._path)
+        except OSError as failure:
+            raise StoreFull(f"{self._path} cannot be written: {failure.strerror}") from failure
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self._partial)
+        if isinstance(error, OSError):
+            raise StoreFull(f"{self._path} cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def check_writable(path: Path) -> None:
+    """Raise before the work what writing would raise after it.
+
+    Raises:
+        UsageError: if a file of that name cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written")

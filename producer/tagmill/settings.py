@@ -1,0 +1,99 @@
+"""What a user may set, read from the environment once and passed inwards.
+
+Every field is the variable ``TAGMILL_`` plus its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tagmill.errors import UsageError
+
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """tagmill's settings.
+
+    Secrets (the two URLs may hold passwords) show neither in ``repr`` nor in logs.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TAGMILL_", frozen=True, extra="ignore")
+
+    state_dir: Path = Field(
+        Path(".tagmill"), description="Folder of the embedded broker, store, models and logs."
+    )
+    models: Path | None = Field(
+        None, description="The model registry; `STATE_DIR/models` where unset."
+    )
+    weights: Path | None = Field(
+        None, description="ImageNet weights (`.h5`) from which `mobilenet_v2@1` is built."
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="The broker of a cluster; `run` always brings its own."
+    )
+    store_url: SecretStr | None = Field(
+        None, description="The results store as an SQLAlchemy URL; SQLite in STATE_DIR where unset."
+    )
+    roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders that local files may be read from, joined by `:`; "
+        "the source's own folder where unset.",
+    )
+    lanes: int | None = Field(
+        None, ge=1, le=1024, description="Lanes that `run` starts; one per core where unset."
+    )
+    classifier: str = Field(
+        "auto", pattern="^(auto|litert|keras)$", description="`auto`, `litert` or `keras`."
+    )
+    chunk_items: int = Field(256, ge=1, le=1000, description="Items of a chunk at the most.")
+    lease_s: float = Field(
+        300.0, gt=0, description="Seconds for which a claim on a chunk holds against other lanes."
+    )
+    max_bytes: int = Field(
+        128 * MIB, ge=1024, description="Bytes of an image file at the most."
+    )
+    max_pixels: int = Field(
+        128 * MIB, ge=1024, description="Pixels (width × height) of an image at the most."
+    )
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @property
+    def models_dir(self) -> Path:
+        """The registry's folder."""
+        return self.models or self.state_dir / "models"
+
+    @property
+    def store_address(self) -> str:
+        """The store's SQLAlchemy URL, secrets in clear: for the store only."""
+        if self.store_url is not None:
+            return self.store_url.get_secret_value()
+        return f"sqlite:///{(self.state_dir / 'tagmill.db').absolute()}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; command-line options given as ``overrides`` win, ``None`` is no option.
+
+    Raises:
+        UsageError: naming every setting that is wrong, all at once.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic parses them
+    except ValidationError as error:
+        faults = "; ".join(
+            f"TAGMILL_{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise UsageError(f"settings that cannot be: {faults}") from error

@@ -1,0 +1,94 @@
+"""Sources: what a user names, turned into items in a stable order.
+
+A source yields ``(uri, version)`` pairs, plain tuples because a folder has hundreds of thousands
+of them, and tells afterwards what it passed over and why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from tagmill.errors import SourceError
+from tagmill.sources.folder import FolderSource
+from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
+from tagmill.sources.local import file_uri, file_version, path_of
+from tagmill.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
+from tagmill.sources.manifest import ManifestSource
+
+__all__ = ["Source", "default_roots", "file_uri", "open_source", "path_of"]
+
+
+class Source(Protocol):
+    """Where items come from.
+
+    Attributes:
+        name: the source as the ledger records it: absolute, percent-encoded.
+        passed_over: after listing, how many entries were left out, by reason.
+    """
+
+    name: str
+    passed_over: Counter[str]
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(uri, version)`` in a stable order.
+
+        Raises:
+            SourceError: if the source cannot be read.
+        """
+
+
+class FileSource:
+    """A single file that the user named."""
+
+    def __init__(self, path: str) -> None:
+        self.name = file_uri(path)
+        self.passed_over: Counter[str] = Counter()
+        self._path = path
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield the one file."""
+        yield self.name, file_version(self._path)
+
+
+def open_source(text: str, *, leave_out: Path) -> Source:
+    """Find out what a user means by a source.
+
+    Args:
+        text: a folder, a file, a glob, or a manifest (``.txt``, ``.csv``, ``.jsonl``).
+        leave_out: a folder that is never listed, as it holds tagmill's own files.
+
+    Raises:
+        SourceError: if nothing of that name exists, or its kind is not known.
+    """
+    if not text:
+        raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
+    if text.startswith("file:"):
+        text = path_of(text)
+    elif "://" in text:
+        raise SourceError(f"{text}: sources are folders, files, globs and manifests on local disks")
+    path = os.path.abspath(os.path.expanduser(text))
+    if os.path.isdir(path):
+        return FolderSource(path, leave_out=os.path.abspath(leave_out))
+    if os.path.lexists(path):
+        if path.lower().endswith(MANIFEST_SUFFIXES):
+            return ManifestSource(path)
+        return FileSource(path)
+    if is_pattern(path):
+        return GlobSource(path)
+    raise SourceError(f"{text}: no such file or folder")
+
+
+def default_roots(name: str) -> tuple[Path, ...]:
+    """The folder that a source's items may be read from where the user set no roots.
+
+    Args:
+        name: a source's `Source.name`; it need not exist any more.
+    """
+    path = path_of(name)
+    if os.path.isdir(path):
+        return (Path(path),)
+    return (Path(fixed_part(path)) if is_pattern(path) else Path(path).parent,)

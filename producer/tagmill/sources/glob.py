@@ -1,0 +1,44 @@
+"""A pattern of paths, as a shell would expand it; ``**`` crosses folders."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from tagmill.sources.local import file_uri, file_version
+
+
+def is_pattern(path: str) -> bool:
+    """True where a path holds a wildcard."""
+    return glob.has_magic(path)
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder before a pattern's first wildcard."""
+    parts = pattern.split("/")
+    fixed = next(i for i, part in enumerate([*parts, "*"]) if is_pattern(part))
+    return "/".join(parts[: min(fixed, len(parts) - 1)]) or "/"
+
+
+class GlobSource:
+    """All files that a pattern matches, in the order of their paths, whatever their suffix.
+
+    Args:
+        pattern: absolute.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.name = file_uri(pattern)
+        self.passed_over: Counter[str] = Counter()
+        self._pattern = pattern
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(uri, version)``."""
+        self.passed_over.clear()
+        for path in sorted(glob.iglob(self._pattern, recursive=True)):
+            if os.path.isdir(path):
+                self.passed_over["folder"] += 1
+                continue
+            yield file_uri(path), file_version(path)

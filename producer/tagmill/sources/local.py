@@ -1,0 +1,59 @@
+"""Local paths as URIs and back, and the version of a local file."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+
+from tagmill.errors import SourceError
+
+# What a folder is searched for: the suffixes of what a lane can decode, and of HEIC, which it
+# cannot but whose owner wants to be told.
+IMAGE_SUFFIXES = frozenset(
+    "jpg jpeg jpe jfif mpo png apng gif webp avif bmp dib tif tiff jp2 j2k jpx ppm pgm pbm pnm"
+    " heic heif".split()
+)
+_SAFE = b"/-._~!$&'()+,;=:@"
+
+
+def quote(path: str) -> str:
+    """Percent-encode the bytes of a path or of a part of one."""
+    return quote_from_bytes(os.fsencode(path), _SAFE)
+
+
+def file_uri(path: str) -> str:
+    """The ``file://`` URI of an absolute path, whatever bytes its name has."""
+    return f"file://{quote(path)}"
+
+
+def path_of(uri: str) -> str:
+    """The path that a ``file://`` URI names, undecodable bytes as surrogates.
+
+    Raises:
+        SourceError: if the URI is not one of a file on this machine.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise SourceError(f"{uri!r} is no URI: {error}") from error
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise SourceError(f"{uri!r} names no file on this machine: write file:///path")
+    rest = uri[len("file://") + len(parts.netloc) :] if uri.startswith("file://") else parts.path
+    raw = unquote_to_bytes(rest)
+    if not raw.startswith(b"/") or b"\0" in raw:
+        raise SourceError(f"{uri!r} names no absolute path")
+    return os.fsdecode(raw)
+
+
+def file_version(path: str) -> str:
+    """``size-mtime_ns`` of a file, links followed; empty where it cannot be told."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def has_image_suffix(name: str) -> bool:
+    """True where a file's name ends like an image's."""
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES

@@ -1,0 +1,130 @@
+"""One database, SQLite or PostgreSQL: transactions, schema version, and errors made ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from tagmill.errors import StoreError, StoreFull
+
+HEAD = "0001"
+"""The schema revision that this release works with; the newest file in ``migrations/versions``."""
+
+_READING = {"tagmill_reading": True}
+_FULL = ("database or disk is full", "No space left on device", "could not extend file")
+
+
+class Database:
+    """A database by its SQLAlchemy URL. Nothing is opened before the first use.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        busy_s: for how long a writer waits for another one's lock on SQLite.
+
+    Raises:
+        StoreError: if the URL names no database that this installation can talk to.
+    """
+
+    def __init__(self, url: str, *, busy_s: float = 30.0) -> None:
+        self._url = url
+        try:
+            self.engine = _engine(url, busy_s)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise StoreError(f"the store's URL cannot be used: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """The address without its password, for people."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for queries: on SQLite it never waits for writers."""
+        with (
+            self._translated(),
+            self.engine.connect().execution_options(**_READING) as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back by an exception."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    def prepare(self) -> None:
+        """Create the schema, or bring an older one up to date.
+
+        Raises:
+            StoreError: if the database was written by a newer release or cannot be reached.
+        """
+        revision = self.revision()
+        if revision == HEAD:
+            return
+        if revision is not None and revision > HEAD:
+            raise StoreError(
+                f"the store {self.name} has schema {revision}, this release works with {HEAD}: "
+                "use the newer tagmill that wrote it, or another state folder"
+            )
+        from alembic import command  # heavy, and needed once in a store's life
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, HEAD)
+
+    def revision(self) -> str | None:
+        """The schema revision of the database, ``None`` for an empty one."""
+        with self.read() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            reason = " ".join(str(error.orig).split())
+            if any(sign in reason for sign in _FULL):
+                raise StoreFull(f"no room left for the store {self.name}: {reason}") from error
+            raise StoreError(f"the store {self.name} refused: {reason}") from error
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store {self.name}: {error}") from error
+
+
+def _engine(url: str, busy_s: float) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _on_connect(connection: sqlite3.Connection, _: Any) -> None:
+            connection.isolation_level = None  # we begin transactions ourselves, below
+            connection.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            # NORMAL never corrupts in WAL mode; a power cut may undo the last commits whole,
+            # outcomes together with their chunk, and the chunk is then done again.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        @event.listens_for(engine, "begin")
+        def _on_begin(connection: Connection) -> None:
+            # A reader that turns writer half-way may be refused at once; one that says so first
+            # waits its turn.
+            reading = connection.get_execution_options().get("tagmill_reading")
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,134 @@
+"""Jobs: what was asked for, and how far it is."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, select, update
+
+from tagmill.contract import JobState
+from tagmill.errors import UnknownJob
+from tagmill.store.database import Database
+from tagmill.store.schema import epoch_now, jobs
+
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no letter that is easily taken for another
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One request to label a source with one model version and one top-k.
+
+    Attributes:
+        model: the version it is pinned to, as ``name@number``.
+        listed: items found so far; ``listed = skipped + ok + failed + open``.
+        skipped: items whose outcome an earlier job had already found.
+        pending: chunks not yet done.
+        fresh_since: only outcomes from that time on were taken over (seconds since the epoch).
+        created_at: seconds since the epoch, as ``finished_at``.
+    """
+
+    id: str
+    source: str
+    model: str
+    top_k: int
+    state: JobState
+    listed: int
+    skipped: int
+    ok: int
+    failed: int
+    chunks: int
+    pending: int
+    fresh_since: float
+    created_at: float
+    finished_at: float | None
+
+    @property
+    def open(self) -> int:
+        """Items listed that have no outcome yet."""
+        return self.listed - self.skipped - self.ok - self.failed
+
+
+_COLUMNS = [jobs.c[name] for name in Job.__slots__]
+
+
+class Jobs:
+    """The jobs of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self, *, source: str, model: str, top_k: int, fresh_since: float | None = 0.0
+    ) -> Job:
+        """Make a job that is about to list its source.
+
+        Args:
+            source: what the user named, made absolute.
+            model: the version to pin it to, as ``name@number``.
+            top_k: labels kept per item.
+            fresh_since: take over no outcome from before that time; ``None`` for now.
+        """
+        job_id = f"{time.strftime('%y%m%d')}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+        values = {"id": job_id, "source": source, "model": model, "top_k": top_k}
+        with self._database.write() as connection:
+            connection.execute(
+                jobs.insert().values(
+                    **values,
+                    state=JobState.LISTING,
+                    fresh_since=epoch_now() if fresh_since is None else fresh_since,
+                    created_at=epoch_now(),
+                )
+            )
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        """The job of that id, or of the only id that begins so.
+
+        Raises:
+            UnknownJob: if there is none, or more than one.
+        """
+        wanted = select(*_COLUMNS).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        exact = [row for row in rows if row.id == job_id] or rows
+        if len(exact) != 1 or not job_id:
+            reason = f"no job {job_id!r}" if not exact else f"more than one job begins {job_id!r}"
+            raise UnknownJob(f"{reason} in {self._database.name}; 'tagmill status' lists them")
+        return _job(exact[0])
+
+    def recent(self, limit: int = 20) -> list[Job]:
+        """The newest jobs, newest first."""
+        wanted = select(*_COLUMNS).order_by(jobs.c.created_at.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(wanted)]
+
+    def unfinished(self, *, source: str, model: str, top_k: int) -> Sequence[Job]:
+        """Jobs of the same request that have not ended, oldest first."""
+        wanted = (
+            select(*_COLUMNS)
+            .where(jobs.c.source == source, jobs.c.model == model, jobs.c.top_k == top_k)
+            .where(jobs.c.state.in_([JobState.LISTING, JobState.RUNNING]))
+            .order_by(jobs.c.created_at)
+        )
+        with self._database.read() as connection:
+            return [_job(row) for row in connection.execute(wanted)]
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job; its outcomes stay. False where it had ended already."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .where(jobs.c.state.in_([JobState.LISTING, JobState.RUNNING]))
+                .values(state=JobState.CANCELLED, finished_at=epoch_now())
+            )
+        return done.rowcount == 1
+
+
+def _job(row: Row[tuple[object, ...]]) -> Job:
+    values = dict(row._mapping)
+    values["state"] = JobState(values["state"])
+    return Job(**values)

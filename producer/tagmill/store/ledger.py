@@ -1,0 +1,352 @@
+"""The ledger: chunks, and who may do them.
+
+A chunk goes queued → claimed → done. A claim is one UPDATE and raises ``attempt``, the fencing
+token; a commit counts only while ``attempt`` is still the claim's, so that of two lanes that
+hold the same chunk only the later claim can commit, and it commits outcomes, chunk and counters
+in one transaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Insert, and_, case, delete, exists, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tagmill.contract import (
+    ChunkState,
+    ChunkSummary,
+    ChunkTimings,
+    ClaimedChunk,
+    ErrorCode,
+    Item,
+    JobState,
+    Outcome,
+    Status,
+    dump_items,
+    dump_labels,
+    load_items,
+)
+from tagmill.errors import ClaimLost
+from tagmill.store.database import Database
+from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped, uri_hash
+
+_UNFINISHED = [JobState.LISTING, JobState.RUNNING]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What one step of listing found, to be written in one transaction.
+
+    Attributes:
+        chunks: the items to label, chunk by chunk.
+        skipped: the items whose outcome stands already, as (n, outcome's job, outcome's n).
+        cursor: where the listing goes on; ``None`` once it is complete.
+    """
+
+    chunks: Sequence[Sequence[Item]]
+    skipped: Sequence[tuple[int, str, int]]
+    cursor: str | None
+
+
+class Ledger:
+    """The ledger of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, job_id: str, page: Page) -> range:
+        """Write a page: its chunks, its skipped items and the cursor, or nothing of it.
+
+        Returns:
+            The ``seq`` of the new chunks; empty also where the job is no longer listing.
+        """
+        fresh = sum(len(items) for items in page.chunks)
+        grow = (
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.state == JobState.LISTING)
+            .values(
+                cursor=page.cursor,
+                listed=jobs.c.listed + fresh + len(page.skipped),
+                skipped=jobs.c.skipped + len(page.skipped),
+                chunks=jobs.c.chunks + len(page.chunks),
+                pending=jobs.c.pending + len(page.chunks),
+            )
+            .returning(jobs.c.chunks)
+        )
+        with self._database.write() as connection:
+            end = connection.scalar(grow)
+            if end is None:
+                return range(0)
+            seqs = range(end - len(page.chunks), end)
+            _insert_chunks(connection, job_id, seqs, page.chunks)
+            if page.skipped:
+                names = ("n", "outcome_job_id", "outcome_n")
+                connection.execute(
+                    skipped.insert(),
+                    [{"job_id": job_id, **dict(zip(names, row, strict=True))} for row in page.skipped],
+                )
+            if page.cursor is None:
+                _end_listing(connection, job_id)
+        return seqs
+
+    def claim(
+        self, job_id: str, seq: int, *, lane: str, lease_s: float, redelivered: bool
+    ) -> ClaimedChunk | None:
+        """Take a chunk for a lane, or learn that it is not to be had.
+
+        Args:
+            job_id: the chunk's job.
+            seq: the chunk's number in it.
+            lane: who asks.
+            lease_s: for how long the claim holds against others.
+            redelivered: the broker says that whoever had the message before did not end it.
+
+        Returns:
+            The chunk, or ``None`` where it is done, held by another lane, or its job ended.
+        """
+        now = epoch_now()
+        free = [chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < now]
+        if redelivered:
+            free.append(chunks.c.state == ChunkState.CLAIMED)
+        mine = and_(chunks.c.job_id == job_id, chunks.c.seq == seq)
+        take = (
+            update(chunks)
+            .where(mine, chunks.c.state != ChunkState.DONE, or_(*free))
+            .where(exists().where(jobs.c.id == job_id, jobs.c.state.in_(_UNFINISHED)))
+            .values(
+                state=ChunkState.CLAIMED,
+                attempt=chunks.c.attempt + 1,
+                lease_until=now + lease_s,
+                lane=lane,
+            )
+            .returning(chunks.c.attempt, chunks.c["items"])
+        )
+        with self._database.write() as connection:
+            taken = connection.execute(take).one_or_none()
+            if taken is None:
+                return None
+            asked = connection.execute(
+                select(jobs.c.model, jobs.c.top_k).where(jobs.c.id == job_id)
+            ).one()
+        return ClaimedChunk(
+            job=job_id,
+            seq=seq,
+            attempt=taken.attempt,
+            model=asked.model,
+            top_k=asked.top_k,
+            items=load_items(taken[1]),
+        )
+
+    def commit(
+        self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary
+    ) -> None:
+        """Write the outcomes of a claimed chunk, all of them or none.
+
+        Raises:
+            ClaimLost: if another lane has claimed the chunk since; nothing was written.
+            ValueError: if the outcomes are not those of the chunk's items.
+        """
+        if sorted(outcome.n for outcome in found) != sorted(item.n for item in claim.items):
+            raise ValueError(
+                f"chunk {claim.job}/{claim.seq} has {len(claim.items)} items, "
+                f"its {len(found)} outcomes are not theirs"
+            )
+        ok = sum(outcome.status is Status.OK for outcome in found)
+        with self._database.write() as connection:
+            _close(connection, claim, summary)
+            _upsert_outcomes(connection, claim.job, found)
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == claim.job)
+                .values(
+                    ok=jobs.c.ok + ok,
+                    failed=jobs.c.failed + len(found) - ok,
+                    pending=jobs.c.pending - 1,
+                    **_finished_when(and_(jobs.c.pending == 1, jobs.c.state == JobState.RUNNING)),
+                )
+            )
+
+    def split(self, claim: ClaimedChunk, *, lane: str) -> range:
+        """Give up on a claimed chunk as a whole: two halves take its place.
+
+        A chunk of one item becomes that item's outcome `lane_lost` instead.
+
+        Returns:
+            The ``seq`` of the halves; empty for a chunk of one item.
+
+        Raises:
+            ClaimLost: if another lane has claimed the chunk since; nothing was written.
+        """
+        if len(claim.items) == 1:
+            item = claim.items[0]
+            lost = Outcome(
+                n=item.n,
+                uri=item.uri,
+                version=item.version,
+                status=Status.FAILED,
+                error=ErrorCode.LANE_LOST,
+                message=f"the lane died on this image {claim.attempt - 1} times",
+            )
+            summary = ChunkSummary(lane=lane, failures={str(ErrorCode.LANE_LOST): 1})
+            self.commit(claim, [lost], summary)
+            return range(0)
+        middle = len(claim.items) // 2
+        halves = [claim.items[:middle], claim.items[middle:]]
+        with self._database.write() as connection:
+            _close(connection, claim, ChunkSummary(lane=lane))
+            end = connection.scalar(
+                update(jobs)
+                .where(jobs.c.id == claim.job)
+                .values(chunks=jobs.c.chunks + 2, pending=jobs.c.pending + 1)
+                .returning(jobs.c.chunks)
+            )
+            seqs = range(end - 2, end) if end is not None else range(0)
+            _insert_chunks(connection, claim.job, seqs, halves)
+        return seqs
+
+    def release_all(self, job_id: str) -> list[int]:
+        """Queue every chunk of a job that is not done, whoever holds it, and name them.
+
+        For whoever knows that no lane is at work on the job: a claim still held is lost.
+        """
+        unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
+        with self._database.write() as connection:
+            connection.execute(
+                update(chunks).where(unfinished).values(state=ChunkState.QUEUED, lease_until=None)
+            )
+            return list(connection.scalars(select(chunks.c.seq).where(unfinished).order_by("seq")))
+
+    def requeue_failed(self, job_id: str, *, chunk_items: int) -> int:
+        """Turn the failed items of a job into new chunks; they have no outcome until redone.
+
+        Returns:
+            How many items there were.
+        """
+        failed = and_(outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED)
+        with self._database.write() as connection:
+            rows = connection.execute(
+                select(outcomes.c.n, outcomes.c.uri, outcomes.c.version)
+                .where(failed)
+                .order_by(outcomes.c.n)
+            ).all()
+            if not rows:
+                return 0
+            items = [Item(n=row.n, uri=row.uri, version=row.version) for row in rows]
+            new = [items[i : i + chunk_items] for i in range(0, len(items), chunk_items)]
+            connection.execute(delete(outcomes).where(failed))
+            end = connection.scalar(
+                update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(
+                    failed=jobs.c.failed - len(items),
+                    chunks=jobs.c.chunks + len(new),
+                    pending=jobs.c.pending + len(new),
+                    state=case(
+                        (jobs.c.state == JobState.LISTING, JobState.LISTING), else_=JobState.RUNNING
+                    ),
+                    finished_at=None,
+                )
+                .returning(jobs.c.chunks)
+            )
+            if end is not None:  # always so: outcomes have a job
+                _insert_chunks(connection, job_id, range(end - len(new), end), new)
+        return len(items)
+
+    def summaries(self, job_id: str, *, since: float = 0.0) -> list[tuple[int, float, ChunkSummary]]:
+        """Committed chunks from a time on, as (seq, committed at, summary), oldest first."""
+        wanted = (
+            select(chunks.c.seq, chunks.c.committed_at, chunks.c.summary)
+            .where(chunks.c.job_id == job_id, chunks.c.state == ChunkState.DONE)
+            .where(chunks.c.committed_at >= since)
+            .order_by(chunks.c.committed_at)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        return [(row.seq, row.committed_at, _summary(row.summary)) for row in rows]
+
+
+def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
+    """Set a chunk done where the claim is still the newest."""
+    closed = connection.execute(
+        update(chunks)
+        .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
+        .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
+        .values(
+            state=ChunkState.DONE,
+            lease_until=None,
+            summary=json.dumps(dataclasses.asdict(summary), separators=(",", ":")),
+            committed_at=epoch_now(),
+        )
+    )
+    if closed.rowcount != 1:
+        raise ClaimLost(f"chunk {claim.job}/{claim.seq}: attempt {claim.attempt} is over")
+
+
+def _insert_chunks(
+    connection: Connection, job_id: str, seqs: range, new: Sequence[Sequence[Item]]
+) -> None:
+    if not new:
+        return
+    rows = [
+        {"job_id": job_id, "seq": seq, "size": len(items), "items": dump_items(items)}
+        for seq, items in zip(seqs, new, strict=True)
+    ]
+    connection.execute(chunks.insert().values(state=ChunkState.QUEUED, attempt=0), rows)
+
+
+def _end_listing(connection: Connection, job_id: str) -> None:
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.LISTING)
+        .values(**_finished_when(jobs.c.pending == 0, otherwise=JobState.RUNNING))
+    )
+
+
+def _finished_when(condition: Any, otherwise: JobState | None = None) -> dict[str, Any]:
+    """Values that end a job where the condition holds."""
+    state = jobs.c.state if otherwise is None else otherwise
+    return {
+        "state": case((condition, JobState.DONE), else_=state),
+        "finished_at": case((condition, epoch_now()), else_=jobs.c.finished_at),
+    }
+
+
+def _upsert_outcomes(connection: Connection, job_id: str, found: Sequence[Outcome]) -> None:
+    rows = [
+        {
+            "job_id": job_id,
+            "n": outcome.n,
+            "uri_hash": uri_hash(outcome.uri),
+            "uri": outcome.uri,
+            "version": outcome.version,
+            "status": outcome.status,
+            "error": outcome.error,
+            "message": outcome.message,
+            "width": outcome.width,
+            "height": outcome.height,
+            "top_id": outcome.labels[0].id if outcome.labels else None,
+            "top_score": outcome.labels[0].score if outcome.labels else None,
+            "labels": dump_labels(outcome.labels),
+        }
+        for outcome in found
+    ]
+    insert: Insert
+    if connection.dialect.name == "postgresql":
+        upsert = postgresql.insert(outcomes)
+        new = {name: upsert.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
+        insert = upsert.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+    else:
+        upsert_lite = sqlite.insert(outcomes)
+        new = {name: upsert_lite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
+        insert = upsert_lite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+    connection.execute(insert.values(labelled_at=epoch_now()), rows)
+
+
+def _summary(text: str) -> ChunkSummary:
+    values = json.loads(text)
+    return ChunkSummary(**{**values, "timings": ChunkTimings(**values["timings"])})

@@ -1,0 +1,168 @@
+"""What became of the items: looking outcomes up, counting them, and reading them all."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, select
+
+from tagmill.contract import SETTLED_BY_CONTENT, ErrorCode, Label, Status, load_labels
+from tagmill.store.database import Database
+from tagmill.store.schema import jobs, outcomes, skipped, uri_hash
+
+_PAGE = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """Where the outcome of an unchanged item stands."""
+
+    job: str
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One row of results: an item of a job and its outcome.
+
+    Attributes:
+        model: the version that said it, as ``name@number``.
+        labelled_at: seconds since the epoch.
+    """
+
+    job: str
+    n: int
+    uri: str
+    version: str
+    status: Status
+    error: ErrorCode | None
+    message: str | None
+    width: int | None
+    height: int | None
+    model: str
+    labels: tuple[Label, ...]
+    labelled_at: float
+
+
+class Outcomes:
+    """The outcomes of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def any_of(self, *, model: str, top_k: int) -> bool:
+        """True where some item has an outcome by that model version and top-k."""
+        wanted = (
+            select(outcomes.c.n)
+            .join(jobs, jobs.c.id == outcomes.c.job_id)
+            .where(jobs.c.model == model, jobs.c.top_k == top_k)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(wanted) is not None
+
+    def known(
+        self, versions: Mapping[str, str], *, model: str, top_k: int, since: float
+    ) -> dict[str, Known]:
+        """Which items have an outcome that still stands: same version, same model, same top-k.
+
+        A failure stands where it lies in the bytes; others (no permission, say) do not.
+
+        Args:
+            versions: of the items asked for, by URI. An empty version is never known.
+            model: the model version, as ``name@number``.
+            top_k: labels kept per item.
+            since: outcomes older than that (seconds since the epoch) do not count.
+        """
+        wanted = (
+            select(
+                outcomes.c.uri,
+                outcomes.c.version,
+                outcomes.c.job_id,
+                outcomes.c.n,
+                outcomes.c.error,
+            )
+            .join(jobs, jobs.c.id == outcomes.c.job_id)
+            .where(outcomes.c.uri_hash.in_([uri_hash(uri) for uri in versions]))
+            .where(jobs.c.model == model, jobs.c.top_k == top_k, outcomes.c.labelled_at >= since)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        return {
+            row.uri: Known(job=row.job_id, n=row.n)
+            for row in rows
+            if row.version
+            and versions.get(row.uri) == row.version
+            and (row.error is None or row.error in SETTLED_BY_CONTENT)
+        }
+
+    def results(self, job_id: str) -> Iterator[Result]:
+        """Every item of a job that has an outcome, in listing order, in constant memory.
+
+        Items that the job skipped come with the outcome that an earlier job had found.
+        """
+        own = self._pages(
+            select(outcomes, outcomes.c.n.label("item_n"), jobs.c.model)
+            .join(jobs, jobs.c.id == outcomes.c.job_id)
+            .where(outcomes.c.job_id == job_id),
+            outcomes.c.n,
+            job_id,
+        )
+        taken_over = self._pages(
+            select(outcomes, skipped.c.n.label("item_n"), jobs.c.model)
+            .join(
+                skipped,
+                (skipped.c.outcome_job_id == outcomes.c.job_id)
+                & (skipped.c.outcome_n == outcomes.c.n),
+            )
+            .join(jobs, jobs.c.id == outcomes.c.job_id)
+            .where(skipped.c.job_id == job_id),
+            skipped.c.n,
+            job_id,
+        )
+        return heapq.merge(own, taken_over, key=lambda result: result.n)
+
+    def failures(self, job_id: str) -> dict[ErrorCode, int]:
+        """How often each error code occurred in a job itself, commonest first."""
+        wanted = (
+            select(outcomes.c.error, func.count())
+            .where(outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED)
+            .group_by(outcomes.c.error)
+            .order_by(func.count().desc(), outcomes.c.error)
+        )
+        with self._database.read() as connection:
+            return {ErrorCode(row[0]): row[1] for row in connection.execute(wanted)}
+
+    def _pages(
+        self, wanted: Select[tuple[object, ...]], number: object, job_id: str
+    ) -> Iterator[Result]:
+        last = -1
+        while True:
+            page = wanted.where(number > last).order_by(number).limit(_PAGE)  # type: ignore[operator,call-overload]  # a column
+            with self._database.read() as connection:
+                rows: Sequence[object] = connection.execute(page).all()
+            for row in rows:
+                yield _result(row, job_id)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].item_n  # type: ignore[attr-defined]  # a labelled column
+
+
+def _result(row: object, job_id: str) -> Result:
+    values = row._mapping  # type: ignore[attr-defined]  # a SQLAlchemy row
+    return Result(
+        job=job_id,
+        n=values["item_n"],
+        uri=values["uri"],
+        version=values["version"],
+        status=Status(values["status"]),
+        error=ErrorCode(values["error"]) if values["error"] else None,
+        message=values["message"],
+        width=values["width"],
+        height=values["height"],
+        model=values["model"],
+        labels=load_labels(values["labels"]),
+        labelled_at=values["labelled_at"],
+    )

@@ -1,0 +1,119 @@
+"""The tables of the store as this release writes them. `migrations/` brings a database here.
+
+``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
+``skipped`` points, for items that a job did not label again, at the outcome that stands.
+Times are seconds since the epoch by the database's own clock, so that machines whose clocks
+disagree agree on leases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("top_k", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cursor", Text),
+    Column("listed", BigInteger, nullable=False, default=0),
+    Column("skipped", BigInteger, nullable=False, default=0),
+    Column("ok", BigInteger, nullable=False, default=0),
+    Column("failed", BigInteger, nullable=False, default=0),
+    Column("chunks", BigInteger, nullable=False, default=0),
+    Column("pending", BigInteger, nullable=False, default=0),
+    Column("fresh_since", Double, nullable=False, default=0.0),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Index("jobs_by_age", "created_at"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("lease_until", Double),
+    Column("lane", String(120)),
+    Column("size", Integer, nullable=False),
+    Column("items", Text, nullable=False),
+    Column("summary", Text),
+    Column("committed_at", Double),
+    Index("chunks_by_state", "job_id", "state"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("uri_hash", BigInteger, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("error", String(32)),
+    Column("message", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("top_id", Text),
+    Column("top_score", Double),
+    Column("labels", Text, nullable=False),
+    Column("labelled_at", Double, nullable=False),
+    Index("outcomes_by_uri", "uri_hash"),
+)
+
+skipped = Table(
+    "skipped",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("outcome_job_id", String(32), nullable=False),
+    Column("outcome_n", BigInteger, nullable=False),
+)
+
+
+def uri_hash(uri: str) -> int:
+    """A signed 64-bit hash of a URI: what the index over outcomes holds instead of long texts."""
+    return int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+class epoch_now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function that it is
+    """The database's clock, as seconds since the epoch."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(epoch_now, "sqlite")
+def _epoch_now_sqlite(*_: Any, **__: Any) -> str:
+    # Older SQLite has no unixepoch('subsec'); 2440587.5 is the Julian day of the epoch.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(epoch_now, "postgresql")
+def _epoch_now_postgresql(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"

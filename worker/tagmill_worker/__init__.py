@@ -1,0 +1,1 @@
+"""The heavy side of tagmill: lanes, decoding, classifiers, training."""

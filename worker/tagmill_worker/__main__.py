@@ -1,0 +1,42 @@
+"""``python -m tagmill_worker``: what the light side starts as processes of their own.
+
+``lanes`` runs labelling lanes, ``build`` builds the built-in model. The last line that a failed
+command writes says why, after the word ``tagmill:``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tagmill.errors import TagmillError
+from tagmill.registry import Registry
+from tagmill.settings import load_settings
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tagmill_worker")
+    commands = parser.add_subparsers(dest="command", required=True)
+    lanes = commands.add_parser("lanes")
+    lanes.add_argument("--count", type=int, required=True)
+    lanes.add_argument("--warm-up")
+    commands.add_parser("build")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings()
+        if arguments.command == "build":
+            from tagmill_worker.builtin import build
+
+            build(Registry(settings.models_dir), settings.weights)
+            return 0
+        from tagmill_worker.app import run_worker
+
+        return run_worker(settings, lanes=arguments.count, warm_up=arguments.warm_up)
+    except TagmillError as error:
+        print(f"tagmill: {error}", file=sys.stderr)  # noqa: T201  # this is a command
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

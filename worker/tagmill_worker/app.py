@@ -1,0 +1,49 @@
+"""The composition root of the heavy side: settings in, a worker out."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from tagmill.broker import celery_app
+from tagmill.contract import LABEL_QUEUE
+from tagmill.errors import BrokerError
+from tagmill.settings import Settings
+from tagmill_worker.lane import lane_of
+from tagmill_worker.tasks import register
+
+
+def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
+    """Run lanes in processes of their own until told to stop.
+
+    Args:
+        settings: with a broker URL.
+        lanes: how many.
+        warm_up: the model version that each loads before it takes work.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BrokerError: if no broker is set.
+    """
+    if settings.broker_url is None:
+        raise BrokerError("no broker: set TAGMILL_BROKER_URL")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(message)s"
+    )
+    app: Any = celery_app(settings.broker_url.get_secret_value())  # Celery ships no types
+    register(app, partial(lane_of, settings), warm_up=warm_up)
+    worker = app.Worker(
+        concurrency=lanes,
+        pool="prefork",
+        optimization="fair",
+        queues=[LABEL_QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,118 @@
+"""Building ``mobilenet_v2@1`` from the ImageNet weights, once for a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from tagmill.errors import ModelUnavailable
+from tagmill.registry import BUILT_IN, ModelVersion, Registry, sha256
+from tagmill_worker.images import Geometry
+
+SIZE = 224
+"""Pixels: the input of MobileNetV2 as it was trained on ImageNet (arXiv:1801.04381)."""
+
+_WAYS_OUT = (
+    "name the weights file with TAGMILL_WEIGHTS=/path/to/weights.h5, "
+    "or run once where Keras can download them, "
+    "or copy a built {folder}/{name} from another machine"
+)
+
+
+def build(registry: Registry, weights: Path | None) -> ModelVersion:
+    """Build the built-in model into a registry, unless it is there.
+
+    Args:
+        registry: where to.
+        weights: an ``.h5`` file for `keras.applications.MobileNetV2`; ``None`` lets Keras
+            download its own.
+
+    Raises:
+        ModelUnavailable: if TensorFlow or the weights are not to be had, or are wrong.
+    """
+    version = ModelVersion(name=BUILT_IN, number=1)
+    if registry.holds(version):
+        return version
+    ways_out = _WAYS_OUT.format(folder=registry.folder, name=BUILT_IN)
+    if weights is not None and not weights.is_file():
+        raise ModelUnavailable(f"no weights file {weights}: {ways_out}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import keras
+        import tensorflow as tf
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"{version} is not in {registry.folder} and building it needs {error.name}: "
+            f"pip install 'tagmill[train]', or copy a built {registry.folder}/{BUILT_IN} "
+            "from another machine"
+        ) from error
+    network = _network(keras, weights, ways_out)
+    registry.folder.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=registry.folder))
+    try:
+        _write_files(building, keras, tf, network)
+        _write_card(building, keras, weights)
+        target = registry.path(version)
+        target.parent.mkdir(exist_ok=True)
+        building.chmod(0o755)  # mkdtemp keeps others out
+        try:
+            building.rename(target)
+        except OSError:
+            if not registry.holds(version):  # else another process was faster: the same files
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return version
+
+
+def _network(keras: Any, weights: Path | None, ways_out: str) -> Any:
+    try:
+        return keras.applications.MobileNetV2(
+            input_shape=(SIZE, SIZE, 3), weights=str(weights) if weights else "imagenet"
+        )
+    except Exception as error:  # Keras lets through what h5py, urllib and it itself raise
+        what = f"the weights {weights}" if weights else "the download of the ImageNet weights"
+        reason = " ".join(str(error).split())[:200]
+        raise ModelUnavailable(f"{what} failed ({reason}): {ways_out}") from error
+
+
+def _write_files(folder: Path, keras: Any, tf: Any, network: Any) -> None:
+    # The scaling to [-1, 1] belongs to the graph, so that no caller can forget it.
+    def scaled(**shape: Any) -> Any:
+        images = keras.Input(dtype="uint8", name="images", **shape)
+        scaled_images = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
+        return keras.Model(images, network(scaled_images), name=BUILT_IN)
+
+    scaled(shape=(SIZE, SIZE, 3)).save(folder / "model.keras")
+    one_at_a_time = scaled(batch_shape=(1, SIZE, SIZE, 3))
+    (folder / "model.tflite").write_bytes(
+        tf.lite.TFLiteConverter.from_keras_model(one_at_a_time).convert()
+    )
+    with as_file(files("tagmill_worker") / "data" / "imagenet_labels.csv") as labels:
+        shutil.copyfile(labels, folder / "labels.csv")
+
+
+def _write_card(folder: Path, keras: Any, weights: Path | None) -> None:
+    geometry = Geometry(size=SIZE)
+    card = {
+        "name": BUILT_IN,
+        "version": 1,
+        "base": "MobileNetV2 1.0, ImageNet-1k",
+        "input_size": geometry.size,
+        "geometry": geometry.name,
+        "resize_ratio": geometry.resize_ratio,
+        "classes": 1000,
+        "weights_sha256": sha256(weights) if weights else None,
+        "built_with": f"keras {keras.__version__}",
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "files": {
+            name: sha256(folder / name) for name in ("labels.csv", "model.keras", "model.tflite")
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")

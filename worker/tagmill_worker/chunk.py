@@ -1,0 +1,161 @@
+"""The loop of a lane over one chunk: fetch, decode, predict, outcomes. Each part is passed in
+and timed. Whatever happens to one item becomes its own outcome and touches no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
+from tagmill.errors import ItemError, TransientItemError
+from tagmill_worker.classifiers import Classifier
+from tagmill_worker.fetch import Fetched
+from tagmill_worker.images import Decoded
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Of a transient failure, inside the chunk."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds spent on the chunk, by part."""
+
+    fetch_s: float = 0.0
+    decode_s: float = 0.0
+    predict_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """What a chunk came to.
+
+    Attributes:
+        outcomes: one per item, in the items' order.
+        seen: how often each best label was seen, by name.
+        failures: how often each error code occurred.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    spent: Spent
+    seen: dict[str, int]
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkLoop:
+    """How a lane labels the items of one model version.
+
+    Attributes:
+        fetch: an item's bytes. May raise `ItemError`.
+        decode: bytes to pixels. May raise `ItemError`.
+        classifier: pixels to scores.
+        labels: the classes in the model's order, as (id, name).
+        clock: seconds, monotonic.
+        sleep: waits that many seconds before another try.
+    """
+
+    fetch: Callable[[Item], Fetched]
+    decode: Callable[[bytes], Decoded]
+    classifier: Classifier
+    labels: Sequence[tuple[str, str]]
+    clock: Callable[[], float] = field(default=time.perf_counter)
+    sleep: Callable[[float], None] = field(default=time.sleep)
+
+    def run(self, items: Sequence[Item], *, top_k: int) -> Labelled:
+        """Label items.
+
+        Args:
+            items: of a chunk.
+            top_k: labels kept per item.
+        """
+        spent = Spent()
+        outcomes: list[Outcome] = []
+        for start in range(0, len(items), self.classifier.batch_size):
+            batch = items[start : start + self.classifier.batch_size]
+            outcomes.extend(self._label(batch, top_k, spent))
+        return Labelled(
+            outcomes=tuple(outcomes),
+            spent=spent,
+            seen=dict(Counter(found.labels[0].name for found in outcomes if found.labels)),
+            failures=dict(Counter(str(found.error) for found in outcomes if found.error)),
+        )
+
+    def _label(self, batch: Sequence[Item], top_k: int, spent: Spent) -> Iterator[Outcome]:
+        read = [self._read(item, spent) for item in batch]
+        pixels = [found[1].pixels for found in read if not isinstance(found, Outcome)]
+        started = self.clock()
+        scores = iter(self.classifier.predict(np.stack(pixels)) if pixels else ())
+        for item, found in zip(batch, read, strict=True):
+            if isinstance(found, Outcome):
+                yield found
+                continue
+            version, decoded = found
+            yield Outcome(
+                n=item.n,
+                uri=item.uri,
+                version=version,
+                status=Status.OK,
+                width=decoded.width,
+                height=decoded.height,
+                labels=self._best(next(scores), top_k),
+            )
+        spent.predict_s += self.clock() - started
+
+    def _read(self, item: Item, spent: Spent) -> tuple[str, Decoded] | Outcome:
+        """The version that was read and its pixels, or the outcome of an item that has none."""
+        version = item.version
+        try:
+            started = self.clock()
+            try:
+                fetched = self._fetch(item)
+            finally:
+                spent.fetch_s += self.clock() - started
+            version = fetched.version
+            started = self.clock()
+            try:
+                return version, self.decode(fetched.data)
+            finally:
+                spent.decode_s += self.clock() - started
+        except ItemError as error:
+            return _failed(item, version, error.code, error.message)
+        except Exception as error:  # the item's boundary: its neighbours go on
+            log.exception("an item failed in a way that no code covers uri=%s", item.uri)
+            return _failed(item, version, ErrorCode.INTERNAL, repr(error)[:300])
+
+    def _fetch(self, item: Item) -> Fetched:
+        for tried in range(1, TRIES):
+            try:
+                return self.fetch(item)
+            except TransientItemError:
+                self.sleep(0.1 * 2**tried)
+        return self.fetch(item)
+
+    def _best(self, scores: npt.NDArray[np.float32], top_k: int) -> tuple[Label, ...]:
+        count = min(top_k, len(scores))
+        best = np.argpartition(scores, -count)[-count:]
+        # Ties go to the class that the model names first, so that results can be compared.
+        ordered = best[np.lexsort((best, -scores[best]))]
+        return tuple(
+            Label(id=self.labels[i][0], name=self.labels[i][1], score=round(float(scores[i]), 6))
+            for i in ordered.tolist()
+        )
+
+
+def _failed(item: Item, version: str, code: ErrorCode, message: str) -> Outcome:
+    return Outcome(
+        n=item.n,
+        uri=item.uri,
+        version=version,
+        status=Status.FAILED,
+        error=code,
+        # Databases take neither NUL nor what is not Unicode.
+        message=message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"),
+    )

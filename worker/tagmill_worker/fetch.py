@@ -1,0 +1,102 @@
+"""Getting an item's bytes: from local disks, under the roots that are allowed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagmill.contract import ErrorCode, Item
+from tagmill.errors import PermanentItemError, SourceError, TransientItemError
+from tagmill.sources import path_of
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_CODES = {
+    errno.ENOENT: (ErrorCode.NOT_FOUND, "the file is not there (any more)"),
+    errno.ENOTDIR: (ErrorCode.NOT_FOUND, "the file is not there: part of its path is no folder"),
+    errno.ELOOP: (ErrorCode.NOT_FOUND, "the symbolic link leads in a circle"),
+    errno.ENAMETOOLONG: (ErrorCode.NOT_FOUND, "the path is longer than the system allows"),
+    errno.EACCES: (ErrorCode.FORBIDDEN, "no permission to read the file"),
+    errno.EPERM: (ErrorCode.FORBIDDEN, "no permission to read the file"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """An item's bytes.
+
+    Attributes:
+        version: of what was read; differs from the item's where the file changed since listing.
+    """
+
+    data: bytes
+    version: str
+
+
+class LocalFetch:
+    """Reads local files. A URI is untrusted: only what lies under the roots is opened.
+
+    Args:
+        roots: folders, symbolic links in them resolved once, here.
+        max_bytes: of a file.
+    """
+
+    def __init__(self, roots: Sequence[Path], *, max_bytes: int) -> None:
+        self._roots = tuple(os.path.realpath(root) for root in roots)
+        self._prefixes = tuple(root.rstrip("/") + "/" for root in self._roots)
+        self._max_bytes = max_bytes
+
+    def __call__(self, item: Item) -> Fetched:
+        """Read one item.
+
+        Raises:
+            PermanentItemError: what is wrong with the file.
+            TransientItemError: if reading failed in a way that may pass.
+        """
+        try:
+            path = os.path.realpath(path_of(item.uri), strict=True)
+            if not path.startswith(self._prefixes):
+                roots = ", ".join(self._roots) or "none"
+                raise PermanentItemError(
+                    ErrorCode.OUTSIDE_ROOTS,
+                    f"the file leads outside the allowed folders ({roots}); see TAGMILL_ROOTS",
+                )
+            kind = os.lstat(path).st_mode
+            if not stat.S_ISREG(kind):
+                what = _KINDS.get(stat.S_IFMT(kind), "no regular file")
+                raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, f"{what}, not a file: not opened")
+            return self._read(path)
+        except SourceError as error:
+            raise PermanentItemError(ErrorCode.NOT_FOUND, str(error)) from error
+        except OSError as error:
+            if error.errno in _CODES:
+                code, sentence = _CODES[error.errno]
+                raise PermanentItemError(code, sentence) from error
+            raise TransientItemError(
+                ErrorCode.UNAVAILABLE, f"reading failed: {error.strerror}"
+            ) from error
+
+    def _read(self, path: str) -> Fetched:
+        # The path was resolved above: a link that is put in its place meanwhile is not followed,
+        # and a FIFO does not hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, "no longer a regular file")
+            if found.st_size > self._max_bytes:
+                raise PermanentItemError(
+                    ErrorCode.TOO_LARGE,
+                    f"{found.st_size:,} bytes, the limit is {self._max_bytes:,} (TAGMILL_MAX_BYTES)",
+                )
+            data = file.read(self._max_bytes)
+        return Fetched(data=data, version=f"{found.st_size}-{found.st_mtime_ns}")

@@ -1,0 +1,187 @@
+"""From the bytes of an image file to the pixels that a model takes.
+
+Limits are checked on the header, before any pixel memory is taken. JPEGs are scaled down while
+they are decoded, and the crop and the final resize are one pass over the pixels it needs.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from tagmill.contract import ErrorCode
+from tagmill.errors import PermanentItemError
+
+FORMATS = (
+    "JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM",
+)  # fmt: skip
+"""What Pillow may try: raster formats only, none that starts another program."""
+
+# Pillow only warns at its own limit; ours is checked on every header, see `decode`.
+Image.MAX_IMAGE_PIXELS = None
+
+# EXIF orientation → the transpositions that make the image upright (Exif 2.32, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+_WHITE = (255, 255, 255, 255)
+
+# What Pillow's decoders raise on bytes that they cannot make sense of.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """How an image of any size becomes a model's input.
+
+    Attributes:
+        size: height and width of the input in pixels.
+        name: ``center_crop`` (the short side to ``size × resize_ratio``, then the centre) or
+            ``squash`` (both sides to ``size``, whatever the aspect).
+        resize_ratio: for ``center_crop``.
+    """
+
+    size: int
+    name: str = "center_crop"
+    resize_ratio: float = 256 / 224
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """An image as a model takes it.
+
+    Attributes:
+        pixels: uint8 ``(size, size, 3)``, RGB; read-only.
+        width: of the upright original, in pixels.
+        height: as ``width``.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
+    """Decode an image file: upright, RGB, first frame, transparency over white.
+
+    Args:
+        data: the file's bytes.
+        geometry: what the model version asks for.
+        max_pixels: width × height at the most.
+
+    Raises:
+        PermanentItemError: ``not_an_image``, ``corrupt`` or ``too_large``.
+    """
+    if not data:
+        raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, "the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except _BROKEN as error:
+            raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, _why_not(data)) from error
+        with image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise PermanentItemError(
+                    ErrorCode.TOO_LARGE,
+                    f"{width:,} × {height:,} pixels, the limit is {max_pixels:,} in all "
+                    "(TAGMILL_MAX_PIXELS)",
+                )
+            try:
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            except _BROKEN:
+                orientation = 1  # broken metadata around sound pixels
+            try:
+                pixels = _fit(image, geometry)
+            except MemoryError as error:
+                raise PermanentItemError(
+                    ErrorCode.TOO_LARGE, f"{width:,} × {height:,} pixels take more memory than there is"
+                ) from error
+            except _BROKEN as error:
+                raise PermanentItemError(
+                    ErrorCode.CORRUPT, _why_corrupt(image.format, data, error)
+                ) from error
+    if orientation in _UPRIGHT:
+        # The crop is centred, so that turning the small result is turning the large original.
+        pixels = pixels.transpose(_UPRIGHT[orientation])
+    if orientation in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(pixels=np.asarray(pixels), width=width, height=height)
+
+
+def _fit(image: Any, geometry: Geometry) -> Any:
+    """Bring an opened image to the model's input size, as an RGB image."""
+    width, height = image.size
+    if geometry.name == "center_crop":
+        short = round(geometry.size * geometry.resize_ratio)
+        scale = short / min(width, height)
+        image.draft(None, (round(width * scale), round(height * scale)))
+    else:
+        image.draft(None, (geometry.size, geometry.size))
+    image.load()
+    image = _as_rgb(image)
+    width, height = image.size  # draft mode may have scaled it
+    box = (0.0, 0.0, float(width), float(height))
+    if geometry.name == "center_crop":
+        side = min(width, height) / geometry.resize_ratio
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    return image.resize((geometry.size, geometry.size), Image.Resampling.BILINEAR, box=box)
+
+
+def _as_rgb(image: Any) -> Any:
+    """Turn any of Pillow's modes into RGB, transparency laid over white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        # Sixteen bits a sample: Pillow's own conversion would clip where it should scale.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretched(np.asarray(image, dtype=np.float64))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Samples of unknown range as uint8: kept where they fit, else stretched over 0 to 255."""
+    samples = np.nan_to_num(samples)
+    low, high = float(samples.min()), float(samples.max())
+    if low < 0 or high > 255 or 0 < high <= 1:
+        samples = (samples - low) * (255 / (high - low)) if high > low else np.zeros_like(samples)
+    return samples.astype(np.uint8)
+
+
+def _why_not(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis"):
+        return "HEIC images are not read: convert them to JPEG first"
+    if not data.strip(b"\0"):
+        return f"{len(data):,} bytes, all of them zero"
+    return f"{len(data):,} bytes in no image format that is read; they begin {data[:8]!r}"
+
+
+def _why_corrupt(kind: str | None, data: bytes, error: BaseException) -> str:
+    reason = " ".join(str(error).split())
+    if "truncated" in reason or isinstance(error, EOFError):
+        return f"the {kind} ends early, after {len(data):,} bytes"
+    return f"the {kind} cannot be decoded: {reason or type(error).__name__}"[:300]

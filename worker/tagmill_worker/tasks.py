@@ -1,0 +1,83 @@
+"""The Celery side of a lane: the one module that turns messages into a lane's work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from billiard import current_process
+from celery import Celery
+from celery.exceptions import Reject
+from celery.signals import worker_process_init
+
+from tagmill.contract import LABEL_QUEUE, LABEL_TASK, MESSAGE_VERSION, ChunkMessage
+from tagmill.errors import MessageError, TagmillError
+from tagmill_worker.lane import Lane
+
+log = logging.getLogger(__name__)
+
+
+def parse_message(body: dict[str, Any]) -> ChunkMessage:
+    """Read the body of a message, which anybody may have sent.
+
+    Raises:
+        MessageError: if it is not ours.
+    """
+    if set(body) != {"v", "job", "seq"}:
+        raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]}")
+    version, job, seq = body["v"], body["job"], body["seq"]
+    if version != MESSAGE_VERSION:
+        raise MessageError(f"a message of version {version!r:.40}, this lane reads {MESSAGE_VERSION}")
+    if not isinstance(job, str) or not 0 < len(job) <= 32 or not job.isascii():
+        raise MessageError(f"a message for job {job!r:.40}")
+    if type(seq) is not int or not 0 <= seq < 2**62:
+        raise MessageError(f"a message for chunk {seq!r:.40}")
+    return ChunkMessage(job=job, seq=seq)
+
+
+def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | None) -> None:
+    """Give an application its tasks.
+
+    Args:
+        app: of the worker.
+        make_lane: makes the lane of a process from its name, in that process.
+        warm_up: the model version that a lane loads before it takes work.
+    """
+    lanes: list[Lane] = []
+
+    @worker_process_init.connect(weak=False)
+    def _start_lane(**_: Any) -> None:
+        lane = make_lane(f"label-cpu{current_process().index}@{socket.gethostname()}")
+        try:
+            if warm_up:
+                lane.warm_up(warm_up)
+        except TagmillError as error:
+            _stop_worker(error)
+            raise
+        lanes.append(lane)
+        log.info("lane ready lane=%s pid=%d", lane.name, os.getpid())
+
+    @app.task(name=LABEL_TASK, bind=True)
+    def label(task: Any, **body: Any) -> None:
+        try:
+            message = parse_message(body)
+        except MessageError as error:
+            log.error("dropped: %s", error)
+            return
+        redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
+        try:
+            for split in lanes[0].do(message, redelivered=redelivered):
+                app.send_task(LABEL_TASK, kwargs=split.as_kwargs(), queue=LABEL_QUEUE)
+        except TagmillError as error:
+            _stop_worker(error)
+            raise Reject(str(error), requeue=True) from error
+
+
+def _stop_worker(error: TagmillError) -> None:
+    """End the whole worker, finishing what other lanes have in hand: every lane would meet this."""
+    log.error("the worker stops: %s", error)
+    os.kill(os.getppid(), signal.SIGTERM)
