@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from tagmill.contract import LABEL_QUEUE, LABEL_TASK, ChunkMessage
@@ -35,7 +34,7 @@ def celery_app(url: str) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_time_limit=TASK_TIME_LIMIT_S,
-        task_queues=[Queue(LABEL_QUEUE)],
+        task_queues={LABEL_QUEUE: {}},
         task_default_queue=LABEL_QUEUE,
         task_create_missing_queues=False,
         worker_prefetch_multiplier=1,

@@ -189,4 +189,6 @@ def dump_labels(labels: Sequence[Label]) -> str:
 
 def load_labels(text: str) -> tuple[Label, ...]:
     """Read what `dump_labels` wrote."""
-    return tuple(Label(id=row["id"], name=row["name"], score=row["score"]) for row in json.loads(text))
+    return tuple(
+        Label(id=row["id"], name=row["name"], score=row["score"]) for row in json.loads(text)
+    )

@@ -216,7 +216,7 @@ def _start(
             stderr=output,
             env=environment,
             start_new_session=True,
-            preexec_fn=_die_with_parent if _LIBC is not None else None,  # noqa: PLW1509
+            preexec_fn=_die_with_parent if _LIBC is not None else None,
         )
     except OSError as error:
         raise WorkerStopped(f"{command[0]} cannot be started: {error}") from error
@@ -229,8 +229,9 @@ def _die_with_parent() -> None:
 
 def _end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """Ask a process to end, and after the grace make it and whatever it started."""
-    process.terminate()
     try:
+        if grace_s:
+            process.terminate()
         process.wait(grace_s)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):

@@ -133,7 +133,9 @@ def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) 
         unsure = []
     wanted = {(result.uri, result.version): b"" for result in [*shown, *unsure]}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        pictures = dict(zip(wanted, pool.map(lambda key: thumbnails.get(*key), wanted), strict=True))
+        pictures = dict(
+            zip(wanted, pool.map(lambda key: thumbnails.get(*key), wanted), strict=True)
+        )
 
     def tile(result: Result) -> dict[str, object]:
         picture = pictures[result.uri, result.version]

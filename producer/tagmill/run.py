@@ -110,9 +110,13 @@ class Servers(AbstractContextManager["Servers"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop what was started, letting lanes finish the chunks in hand."""
+        """Stop what was started.
+
+        After trouble, lanes may finish the chunks that they have in hand. After the end of the job
+        there are none, and a worker would take its time to find that out.
+        """
         try:
-            self._worker.stop(grace_s=STOP_GRACE_S)
+            self._worker.stop(grace_s=0.0 if kind is None else STOP_GRACE_S)
         finally:
             if self._sender is not None:
                 self._sender.close()
@@ -225,7 +229,9 @@ class _Feed:
         progress = self._progress
         progress.job = self._store.jobs.get(progress.job.id)
         since = self._newest - _OVERLAP_S
-        for seq, committed_at, summary in self._store.ledger.summaries(progress.job.id, since=since):
+        for seq, committed_at, summary in self._store.ledger.summaries(
+            progress.job.id, since=since
+        ):
             self._newest = max(self._newest, committed_at)
             if seq not in self._counted:
                 self._counted.add(seq)

@@ -55,9 +55,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         300.0, gt=0, description="Seconds for which a claim on a chunk holds against other lanes."
     )
-    max_bytes: int = Field(
-        128 * MIB, ge=1024, description="Bytes of an image file at the most."
-    )
+    max_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of an image file at the most.")
     max_pixels: int = Field(
         128 * MIB, ge=1024, description="Pixels (width × height) of an image at the most."
     )

@@ -43,6 +43,7 @@ def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
+        loglevel="INFO",
         quiet=True,
     )
     worker.start()

@@ -1,5 +1,8 @@
-"""The loop of a lane over one chunk: fetch, decode, predict, outcomes. Each part is passed in
-and timed. Whatever happens to one item becomes its own outcome and touches no other."""
+"""The loop of a lane over one chunk: fetch, decode, predict, outcomes.
+
+Each part is passed in and timed. Whatever happens to one item becomes its own outcome and touches
+no other.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,8 @@ class LocalFetch:
             if found.st_size > self._max_bytes:
                 raise PermanentItemError(
                     ErrorCode.TOO_LARGE,
-                    f"{found.st_size:,} bytes, the limit is {self._max_bytes:,} (TAGMILL_MAX_BYTES)",
+                    f"{found.st_size:,} bytes, the limit is {self._max_bytes:,} "
+                    "(TAGMILL_MAX_BYTES)",
                 )
             data = file.read(self._max_bytes)
         return Fetched(data=data, version=f"{found.st_size}-{found.st_mtime_ns}")

@@ -114,7 +114,8 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
                 pixels = _fit(image, geometry)
             except MemoryError as error:
                 raise PermanentItemError(
-                    ErrorCode.TOO_LARGE, f"{width:,} × {height:,} pixels take more memory than there is"
+                    ErrorCode.TOO_LARGE,
+                    f"{width:,} × {height:,} pixels take more memory than there is",
                 ) from error
             except _BROKEN as error:
                 raise PermanentItemError(

@@ -31,7 +31,9 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
         raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]}")
     version, job, seq = body["v"], body["job"], body["seq"]
     if version != MESSAGE_VERSION:
-        raise MessageError(f"a message of version {version!r:.40}, this lane reads {MESSAGE_VERSION}")
+        raise MessageError(
+            f"a message of version {version!r:.40}, this lane reads {MESSAGE_VERSION}"
+        )
     if not isinstance(job, str) or not 0 < len(job) <= 32 or not job.isascii():
         raise MessageError(f"a message for job {job!r:.40}")
     if type(seq) is not int or not 0 <= seq < 2**62:
@@ -49,7 +51,7 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
     """
     lanes: list[Lane] = []
 
-    @worker_process_init.connect(weak=False)
+    @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery's
     def _start_lane(**_: Any) -> None:
         lane = make_lane(f"label-cpu{current_process().index}@{socket.gethostname()}")
         try:
@@ -61,7 +63,7 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
         lanes.append(lane)
         log.info("lane ready lane=%s pid=%d", lane.name, os.getpid())
 
-    @app.task(name=LABEL_TASK, bind=True)
+    @app.task(name=LABEL_TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery's
     def label(task: Any, **body: Any) -> None:
         try:
             message = parse_message(body)

@@ -6,12 +6,11 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 
 from tagmill.cli.options import AsJson, StateDir
@@ -39,14 +38,14 @@ def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = 
             print(json.dumps(row))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("job", "state", "labelled", "failed", "before", "open", "model", "made", "source"):
+    for name in ("job", "state", "labelled", "failed", "before", "open", "source"):
         right = name in ("labelled", "failed", "before", "open")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "source")
+        overflow: OverflowMethod = "fold" if name == "source" else "ellipsis"
+        table.add_column(name, justify="right" if right else "left", overflow=overflow)
     for job in jobs:
-        made = datetime.fromtimestamp(job.created_at).astimezone().strftime("%m-%d %H:%M")
         numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
-        table.add_row(job.id, job.state, *numbers, job.model, made, readable(job.source))
-    out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        table.add_row(job.id, job.state, *numbers, readable(job.source))
+    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
         for code, count in store.outcomes.failures(jobs[0].id).items():

@@ -68,7 +68,7 @@ class LiveProgress:
         then, before = self._seen_at[0]
         rate = (done - before) / (now - then) if now > then and done else 0.0
         if self._live is None:
-            if job.listed:
+            if job.listed > job.skipped:
                 print(_line(progress, rate), file=sys.stderr)
             return
         self._live.update(_panel(progress, rate), refresh=True)

@@ -16,6 +16,7 @@ from tagmill.cli.options import Models, StateDir
 from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.embedded import build_model
 from tagmill.enqueue import plan
+from tagmill.errors import SourceError
 from tagmill.export import check_writable, export, format_of
 from tagmill.registry import BUILT_IN, ModelVersion, Registry
 from tagmill.report import check_replaceable, readable, write_report
@@ -32,12 +33,14 @@ from tagmill.sources import Source, open_source
 from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Store
 from tagmill.thumbnails import Thumbnails
-from tagmill.errors import SourceError
 
 Out = Annotated[
     list[Path] | None,
     typer.Option(
-        "--out", "-o", envvar="TAGMILL_OUT", help="Results file: .csv, .jsonl or .parquet; repeatable."
+        "--out",
+        "-o",
+        envvar="TAGMILL_OUT",
+        help="Results file: .csv, .jsonl or .parquet; repeatable.",
     ),
 ]
 Report = Annotated[
@@ -78,7 +81,9 @@ def run(
     lanes: Lanes = None,
     roots: Annotated[
         list[Path] | None,
-        typer.Option("--root", help="Read files under this folder only; repeatable [the source's]."),
+        typer.Option(
+            "--root", help="Read files under this folder only; repeatable [the source's]."
+        ),
     ] = None,
     models: Models = None,
     state_dir: StateDir = None,
@@ -113,8 +118,7 @@ def run(
                     lanes=_lanes(settings),
                     watch=watch,
                 )
-                view.say("writing results")
-                outputs.write(store, job, settings)
+            outputs.write(store, job, settings)
         except KeyboardInterrupt:
             _say_how_to_go_on(store, shlex.join(["tagmill", *sys.argv[1:]]))
             raise
@@ -152,7 +156,7 @@ def retry(
                 job = retry_failed(
                     job, settings=settings, store=store, servers=servers, watch=watch
                 )
-                outputs.write(store, job, settings)
+            outputs.write(store, job, settings)
         except KeyboardInterrupt:
             _say_how_to_go_on(store, shlex.join(["tagmill", *sys.argv[1:]]))
             raise
@@ -205,11 +209,11 @@ def _store(settings: Settings) -> Store:
 
 
 def _lanes(settings: Settings) -> int:
-    return settings.lanes or len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count() or 1
-
-
-def _has_affinity() -> bool:
-    return hasattr(os, "sched_getaffinity")
+    if settings.lanes:
+        return settings.lanes
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _need_model(

@@ -9,10 +9,10 @@ from tagmill.errors import SourceError
 
 # What a folder is searched for: the suffixes of what a lane can decode, and of HEIC, which it
 # cannot but whose owner wants to be told.
-IMAGE_SUFFIXES = frozenset(
-    "jpg jpeg jpe jfif mpo png apng gif webp avif bmp dib tif tiff jp2 j2k jpx ppm pgm pbm pnm"
-    " heic heif".split()
-)
+IMAGE_SUFFIXES = frozenset({
+    "jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "gif", "webp", "avif", "bmp", "dib",
+    "tif", "tiff", "jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm", "heic", "heif",
+})  # fmt: skip
 _SAFE = b"/-._~!$&'()+,;=:@"
 
 

@@ -1,5 +1,7 @@
-"""A manifest: a file that lists URIs or paths, one a line (``.txt``), in a column ``uri``
-(``.csv``), or under a key ``uri`` (``.jsonl``)."""
+"""A manifest: a file that lists URIs or paths.
+
+One a line (``.txt``), in a column ``uri`` (``.csv``), or under a key ``uri`` (``.jsonl``).
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,10 @@ class Ledger:
                 names = ("n", "outcome_job_id", "outcome_n")
                 connection.execute(
                     skipped.insert(),
-                    [{"job_id": job_id, **dict(zip(names, row, strict=True))} for row in page.skipped],
+                    [
+                        {"job_id": job_id, **dict(zip(names, row, strict=True))}
+                        for row in page.skipped
+                    ],
                 )
             if page.cursor is None:
                 _end_listing(connection, job_id)
@@ -142,9 +145,7 @@ class Ledger:
             items=load_items(taken[1]),
         )
 
-    def commit(
-        self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary
-    ) -> None:
+    def commit(self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary) -> None:
         """Write the outcomes of a claimed chunk, all of them or none.
 
         Raises:
@@ -257,7 +258,9 @@ class Ledger:
                 _insert_chunks(connection, job_id, range(end - len(new), end), new)
         return len(items)
 
-    def summaries(self, job_id: str, *, since: float = 0.0) -> list[tuple[int, float, ChunkSummary]]:
+    def summaries(
+        self, job_id: str, *, since: float = 0.0
+    ) -> list[tuple[int, float, ChunkSummary]]:
         """Committed chunks from a time on, as (seq, committed at, summary), oldest first."""
         wanted = (
             select(chunks.c.seq, chunks.c.committed_at, chunks.c.summary)

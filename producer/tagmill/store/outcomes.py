@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Column, Row, Select, func, select
 
 from tagmill.contract import SETTLED_BY_CONTENT, ErrorCode, Label, Status, load_labels
 from tagmill.store.database import Database
@@ -136,22 +137,22 @@ class Outcomes:
             return {ErrorCode(row[0]): row[1] for row in connection.execute(wanted)}
 
     def _pages(
-        self, wanted: Select[tuple[object, ...]], number: object, job_id: str
+        self, wanted: Select[tuple[Any, ...]], number: Column[int], job_id: str
     ) -> Iterator[Result]:
         last = -1
         while True:
-            page = wanted.where(number > last).order_by(number).limit(_PAGE)  # type: ignore[operator,call-overload]  # a column
+            page = wanted.where(number > last).order_by(number).limit(_PAGE)
             with self._database.read() as connection:
-                rows: Sequence[object] = connection.execute(page).all()
+                rows = connection.execute(page).all()
             for row in rows:
                 yield _result(row, job_id)
             if len(rows) < _PAGE:
                 return
-            last = rows[-1].item_n  # type: ignore[attr-defined]  # a labelled column
+            last = rows[-1].item_n
 
 
-def _result(row: object, job_id: str) -> Result:
-    values = row._mapping  # type: ignore[attr-defined]  # a SQLAlchemy row
+def _result(row: Row[tuple[Any, ...]], job_id: str) -> Result:
+    values = row._mapping
     return Result(
         job=job_id,
         n=values["item_n"],
