@@ -33,6 +33,8 @@ def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(message)s"
     )
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # our own line per chunk says more
     app: Any = celery_app(settings.broker_url.get_secret_value())  # Celery ships no types
     register(app, partial(lane_of, settings), warm_up=warm_up)
     worker = app.Worker(

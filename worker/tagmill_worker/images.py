@@ -15,15 +15,41 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from tagmill.contract import ErrorCode
 from tagmill.errors import PermanentItemError
 
-FORMATS = (
-    "JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM",
+# Importing a plugin registers its format; a format that is asked for and not registered makes
+# Pillow load all of its forty.
+_PLUGINS = (
+    JpegImagePlugin, PngImagePlugin, GifImagePlugin, WebPImagePlugin, AvifImagePlugin,
+    BmpImagePlugin, TiffImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin,
 )  # fmt: skip
+_WANTED = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
+
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 """What Pillow may try: raster formats only, none that starts another program."""
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
 
 # Pillow only warns at its own limit; ours is checked on every header, see `decode`.
 Image.MAX_IMAGE_PIXELS = None
@@ -97,7 +123,7 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except _BROKEN as error:
-            raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, _why_not(data)) from error
+            raise _not_opened(data) from error
         with image:
             width, height = image.size
             if width * height > max_pixels:
@@ -173,12 +199,20 @@ def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     return samples.astype(np.uint8)
 
 
-def _why_not(data: bytes) -> str:
+def _not_opened(data: bytes) -> PermanentItemError:
+    """What to say of bytes that no format's header was found in."""
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            return PermanentItemError(
+                ErrorCode.CORRUPT, f"the {kind} has no readable header in its {len(data):,} bytes"
+            )
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis"):
-        return "HEIC images are not read: convert them to JPEG first"
-    if not data.strip(b"\0"):
-        return f"{len(data):,} bytes, all of them zero"
-    return f"{len(data):,} bytes in no image format that is read; they begin {data[:8]!r}"
+        sentence = "HEIC images are not read: convert them to JPEG first"
+    elif not data.strip(b"\0"):
+        sentence = f"{len(data):,} bytes, all of them zero"
+    else:
+        sentence = f"{len(data):,} bytes in no format that is read; they begin {data[:8]!r}"
+    return PermanentItemError(ErrorCode.NOT_AN_IMAGE, sentence)
 
 
 def _why_corrupt(kind: str | None, data: bytes, error: BaseException) -> str:

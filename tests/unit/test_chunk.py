@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tagmill.contract import ErrorCode, Item, Status
+from tagmill.errors import PermanentItemError, TransientItemError
+from tagmill_worker.chunk import TRIES, ChunkLoop
+from tagmill_worker.fetch import Fetched
+from tagmill_worker.images import Decoded
+
+LABELS = [("n0", "zero"), ("n1", "one"), ("n2", "two")]
+
+
+class BrightnessClassifier:
+    """Scores the second class by how bright an image is."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.calls: list[int] = []
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        self.calls.append(len(images))
+        bright = images.reshape(len(images), -1).mean(axis=1) / 255
+        return np.stack([bright * 0, bright, 1 - bright], axis=1).astype(np.float32)
+
+
+def items(count: int) -> list[Item]:
+    return [Item(n=n, uri=f"file:///{n}", version="listed") for n in range(count)]
+
+
+def decode(data: bytes) -> Decoded:
+    if data == b"bad":
+        raise PermanentItemError(ErrorCode.CORRUPT, "cut\0off \udcff")
+    if data == b"bug":
+        raise ZeroDivisionError("oh")
+    return Decoded(pixels=np.full((4, 4, 3), data[0], np.uint8), width=7, height=5)
+
+
+def loop(fetch: Callable[[Item], Fetched], batch_size: int = 2) -> ChunkLoop:
+    return ChunkLoop(
+        fetch=fetch,
+        decode=decode,
+        classifier=BrightnessClassifier(batch_size),
+        labels=LABELS,
+        sleep=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_a_bad_item_costs_its_neighbours_nothing(batch_size: int) -> None:
+    def fetch(item: Item) -> Fetched:
+        return Fetched(data=[b"\x10", b"bad", b"\xf0", b"bug", b"\x20"][item.n], version="read")
+
+    labelled = loop(fetch, batch_size).run(items(5), top_k=2)
+    assert [outcome.n for outcome in labelled.outcomes] == [0, 1, 2, 3, 4]
+    assert [outcome.error for outcome in labelled.outcomes] == [
+        None, "corrupt", None, "internal", None,
+    ]  # fmt: skip
+    assert [outcome.labels[0].id for outcome in labelled.outcomes if outcome.labels] == [
+        "n2", "n1", "n2",
+    ]  # fmt: skip
+    assert labelled.seen == {"two": 2, "one": 1}
+    assert labelled.failures == {"corrupt": 1, "internal": 1}
+    assert {outcome.version for outcome in labelled.outcomes} == {"read"}
+
+
+def test_messages_hold_nothing_that_a_database_refuses() -> None:
+    labelled = loop(lambda _: Fetched(data=b"bad", version="")).run(items(1), top_k=1)
+    message = labelled.outcomes[0].message
+    assert message is not None
+    assert "\0" not in message
+    message.encode()
+
+
+def test_transient_failure_is_tried_again_and_then_recorded() -> None:
+    tried: list[int] = []
+
+    def fetch(item: Item) -> Fetched:
+        tried.append(item.n)
+        if item.n == 0 or len(tried) < 5:
+            raise TransientItemError(ErrorCode.UNAVAILABLE, "later")
+        return Fetched(data=b"\x10", version="v")
+
+    labelled = loop(fetch).run(items(2), top_k=1)
+    assert [outcome.status for outcome in labelled.outcomes] == [Status.FAILED, Status.OK]
+    assert tried == [0] * TRIES + [1, 1]
+
+
+def test_ties_go_to_the_class_that_comes_first() -> None:
+    labelled = loop(lambda _: Fetched(data=b"\x00", version="v")).run(items(1), top_k=3)
+    assert [label.id for label in labelled.outcomes[0].labels] == ["n2", "n0", "n1"]
+    assert [label.score for label in labelled.outcomes[0].labels] == [1.0, 0.0, 0.0]
+
+
+def test_more_labels_than_classes_are_all_classes() -> None:
+    labelled = loop(lambda _: Fetched(data=b"\x10", version="v")).run(items(1), top_k=50)
+    assert len(labelled.outcomes[0].labels) == 3

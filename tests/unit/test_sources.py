@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import hostile
+
+from tagmill.errors import SourceError
+from tagmill.sources import default_roots, file_uri, open_source, path_of
+
+NOWHERE = Path("/nowhere")
+
+
+def names(source: object, below: Path) -> list[str]:
+    return [
+        path_of(uri).removeprefix(f"{below}/")
+        for uri, _ in source.items()  # type: ignore[attr-defined]
+    ]
+
+
+def fill(folder: Path, *paths: str) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"x")
+
+
+@given(st.binary(min_size=1, max_size=60).filter(lambda name: b"\0" not in name))
+def test_any_name_survives_its_uri(name: bytes) -> None:
+    path = os.fsdecode(b"/" + name)
+    uri = file_uri(path)
+    assert uri.isascii()
+    assert path_of(uri) == path
+
+
+def test_folder_is_walked_by_name_and_depth_first(tmp_path: Path) -> None:
+    fill(tmp_path, "b/2.jpg", "b/1.png", "a.jpg", "c.webp", "b/z/9.gif", ".hidden/0.jpg")
+    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    assert names(source, tmp_path) == [
+        ".hidden/0.jpg", "a.jpg", "b/1.png", "b/2.jpg", "b/z/9.gif", "c.webp",
+    ]  # fmt: skip
+    assert names(source, tmp_path) == names(source, tmp_path)
+
+
+def test_folder_lists_images_only_and_counts_the_rest(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "notes.txt", "b.xmp")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    assert names(source, tmp_path) == ["a.jpg"]
+    assert source.passed_over == {"no image suffix": 2, "link to a folder": 1}
+
+
+def test_state_folder_inside_the_source_is_not_listed(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", ".tagmill/thumbnails/b.jpg")
+    assert names(open_source(str(tmp_path), leave_out=tmp_path / ".tagmill"), tmp_path) == ["a.jpg"]
+
+
+def test_hostile_folder_is_listed_whole(tmp_path: Path) -> None:
+    expected = hostile.fill(tmp_path, tmp_path.parent / f"{tmp_path.name}-outside")
+    assert set(names(open_source(str(tmp_path), leave_out=NOWHERE), tmp_path)) == set(expected)
+
+
+def test_unreadable_folder_below_is_counted_and_the_rest_goes_on(
+    tmp_path: Path, as_nobody: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    fill(tmp_path, "shut/a.jpg", "z.jpg")
+    (tmp_path / "shut").chmod(0)
+    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    with as_nobody():
+        found = names(source, tmp_path)
+        with pytest.raises(SourceError, match="Permission denied"):
+            names(open_source(str(tmp_path / "shut"), leave_out=NOWHERE), tmp_path)
+    (tmp_path / "shut").chmod(0o755)
+    assert found == ["z.jpg"]
+    assert source.passed_over == {"folder not readable (Permission denied)": 1}
+
+
+def test_glob_matches_across_folders(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "a/b/2.jpg", "a/b/3.txt")
+    source = open_source(f"{tmp_path}/**/*.jpg", leave_out=NOWHERE)
+    assert names(source, tmp_path) == ["a/1.jpg", "a/b/2.jpg"]
+    assert default_roots(source.name) == (tmp_path,)
+
+
+def test_single_file_is_a_source_and_its_folder_the_root(tmp_path: Path) -> None:
+    fill(tmp_path, "one")
+    source = open_source(str(tmp_path / "one"), leave_out=NOWHERE)
+    assert names(source, tmp_path) == ["one"]
+    assert default_roots(source.name) == (tmp_path,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "# comment\n\na.jpg\r\nfile:///x/b%20c.jpg\n"),
+        ("list.csv", 'label,uri\nx,a.jpg\n"y, z",file:///x/b%20c.jpg\n'),
+        ("list.jsonl", '{"uri": "a.jpg"}\n"file:///x/b%20c.jpg"\n'),
+    ],
+)
+def test_manifest_lists_paths_and_uris(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    source = open_source(str(tmp_path / name), leave_out=NOWHERE)
+    assert list(source.items()) == [
+        (file_uri(str(tmp_path / "a.jpg")), ""),
+        ("file:///x/b%20c.jpg", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("list.jsonl", '"a.jpg"\n{"uri": \n', "line 2: not JSON"),
+        ("list.jsonl", '{"path": "a.jpg"}\n', "line 1: no text under 'uri'"),
+        ("list.csv", "path\na.jpg\n", "line 1: no column 'uri' among"),
+        ("list.csv", "uri,label\na.jpg,x,y\n", "line 2: not the 2 columns"),
+        ("list.txt", "a.jpg\nhttp://host/b.jpg\n", "line 2: 'http://host/b.jpg' is not on"),
+        ("list.txt", "a\0b.jpg\n", "line 1: .* holds a NUL"),
+        ("list.txt", "x" * 20_000 + "\n", "line 1: 20,000 characters, the limit is 16,384"),
+        ("list.txt", "file://host/b.jpg\n" * 9, r"line 5: .*; and 4 more"),
+    ],
+)
+def test_broken_manifest_stops_before_any_work(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=said):
+        next(iter(open_source(str(tmp_path / name), leave_out=NOWHERE).items()))
+
+
+@given(st.binary(max_size=400), st.sampled_from([".txt", ".csv", ".jsonl"]))
+def test_any_bytes_are_a_manifest_or_a_clear_error(data: bytes, suffix: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"list{suffix}"
+        path.write_bytes(data)
+        with contextlib.suppress(SourceError):
+            for uri, _ in open_source(str(path), leave_out=NOWHERE).items():
+                assert uri.startswith("file:///")
+
+
+@pytest.mark.parametrize("text", ["", "/no/such/folder", "s3://bucket/x", "file://host/x"])
+def test_what_is_no_source_is_said(text: str) -> None:
+    with pytest.raises(SourceError):
+        open_source(text, leave_out=NOWHERE)
