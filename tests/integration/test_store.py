@@ -1,0 +1,301 @@
+"""What a store must do, on every database that it may run on."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import inspect, text
+
+from tagmill.contract import (
+    ChunkSummary,
+    ClaimedChunk,
+    ErrorCode,
+    Item,
+    JobState,
+    Label,
+    Outcome,
+    Status,
+)
+from tagmill.errors import ClaimLost, StoreError, UnknownJob
+from tagmill.store import Job, Page, Store
+from tagmill.store.database import HEAD
+from tagmill.store.schema import metadata
+
+MODEL = "m@1"
+SUMMARY = ChunkSummary(lane="lane", seen={"cat": 1})
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    return [Item(n=n, uri=f"file:///{n}.jpg", version="1-2") for n in range(start, start + count)]
+
+
+def job_with(store: Store, *sizes: int, top_k: int = 5, fresh_since: float | None = 0.0) -> Job:
+    """A job whose listing is complete, with chunks of these sizes."""
+    job = store.jobs.create(source="file:///x", model=MODEL, top_k=top_k, fresh_since=fresh_since)
+    chunks, start = [], 0
+    for size in sizes:
+        chunks.append(items(size, start))
+        start += size
+    store.ledger.append(job.id, Page(chunks=chunks, skipped=[], cursor=None))
+    return store.jobs.get(job.id)
+
+
+def claim(store: Store, job: Job, seq: int = 0, *, redelivered: bool = False) -> ClaimedChunk:
+    found = store.ledger.claim(job.id, seq, lane="lane", lease_s=60, redelivered=redelivered)
+    assert found is not None
+    return found
+
+
+def outcomes(chunk: ClaimedChunk, error: ErrorCode | None = None) -> list[Outcome]:
+    label = Label(id="n1", name='Ä cat, "quoted"', score=0.25)
+    return [
+        Outcome(
+            n=item.n,
+            uri=item.uri,
+            version=item.version,
+            status=Status.FAILED if error else Status.OK,
+            error=error,
+            message="why" if error else None,
+            width=None if error else 3,
+            height=None if error else 4,
+            labels=() if error else (label,),
+        )
+        for item in chunk.items
+    ]
+
+
+def test_migrations_make_the_schema_that_the_code_uses(store: Store) -> None:
+    found = inspect(store.database.engine)
+    assert set(found.get_table_names()) == {*metadata.tables, "alembic_version"}
+    for name, table in metadata.tables.items():
+        there = {column["name"]: column for column in found.get_columns(name)}
+        assert set(there) == {column.name for column in table.columns}, name
+        for column in table.columns:
+            assert there[column.name]["nullable"] == column.nullable, (name, column.name)
+        indexed = {index["name"] for index in found.get_indexes(name)}
+        assert indexed == {index.name for index in table.indexes}, name
+        keys = found.get_pk_constraint(name)["constrained_columns"]
+        assert keys == [column.name for column in table.primary_key], name
+
+
+def test_preparing_twice_changes_nothing(store: Store) -> None:
+    job = job_with(store, 1)
+    store.prepare()
+    assert store.jobs.get(job.id) == job
+
+
+def test_store_of_a_newer_release_is_refused(store: Store) -> None:
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=f"has schema 9999, this release works with {HEAD}"):
+        store.prepare()
+
+
+def test_job_is_found_by_what_its_id_begins_with(store: Store) -> None:
+    job = job_with(store, 1)
+    other = job_with(store, 1)
+    assert store.jobs.get(job.id[:-1] if job.id[:-1] != other.id[:-1] else job.id) == job
+    assert {found.id for found in store.jobs.recent()} == {job.id, other.id}
+    for wrong in ("", "nosuch", job.id[:3], "%"):
+        with pytest.raises(UnknownJob):
+            store.jobs.get(wrong)
+
+
+def test_job_runs_from_listing_to_done(store: Store) -> None:
+    job = store.jobs.create(source="file:///x", model=MODEL, top_k=5)
+    assert job.state is JobState.LISTING
+    store.ledger.append(job.id, Page(chunks=[items(2)], skipped=[], cursor="2"))
+    first = claim(store, job)
+    store.ledger.commit(first, outcomes(first), SUMMARY)
+    assert store.jobs.get(job.id).state is JobState.LISTING, "its listing goes on"
+    seqs = store.ledger.append(job.id, Page(chunks=[items(3, 2)], skipped=[], cursor=None))
+    assert list(seqs) == [1]
+    assert store.jobs.get(job.id).state is JobState.RUNNING
+    second = claim(store, job, 1)
+    store.ledger.commit(second, outcomes(second, ErrorCode.CORRUPT), SUMMARY)
+    done = store.jobs.get(job.id)
+    assert (done.state, done.listed, done.ok, done.failed, done.open, done.pending) == (
+        JobState.DONE, 5, 2, 3, 0, 0,
+    )  # fmt: skip
+    assert done.finished_at is not None
+    assert store.outcomes.failures(job.id) == {ErrorCode.CORRUPT: 3}
+
+
+def test_job_without_chunks_is_done_with_its_listing(store: Store) -> None:
+    assert job_with(store).state is JobState.DONE
+
+
+def test_chunk_is_claimed_by_one_lane_however_many_ask(store: Store) -> None:
+    job = job_with(store, 4)
+    barrier = threading.Barrier(6)
+
+    def ask(lane: int) -> ClaimedChunk | None:
+        barrier.wait()
+        return store.ledger.claim(job.id, 0, lane=str(lane), lease_s=60, redelivered=False)
+
+    with ThreadPoolExecutor(6) as pool:
+        claims = [found for found in pool.map(ask, range(6)) if found]
+    assert [found.attempt for found in claims] == [1]
+    assert claims[0].items == tuple(items(4))
+
+
+def test_claim_that_was_overtaken_cannot_commit(store: Store) -> None:
+    job = job_with(store, 2)
+    late = claim(store, job)
+    assert store.ledger.claim(job.id, 0, lane="b", lease_s=60, redelivered=False) is None
+    newer = claim(store, job, redelivered=True)
+    assert newer.attempt == 2
+    with pytest.raises(ClaimLost):
+        store.ledger.commit(late, outcomes(late, ErrorCode.CORRUPT), SUMMARY)
+    store.ledger.commit(newer, outcomes(newer), SUMMARY)
+    with pytest.raises(ClaimLost):
+        store.ledger.commit(newer, outcomes(newer), SUMMARY)
+    done = store.jobs.get(job.id)
+    assert (done.ok, done.failed, done.pending) == (2, 0, 0)
+    assert [result.status for result in store.outcomes.results(job.id)] == [Status.OK] * 2
+
+
+def test_lease_that_ran_out_frees_the_chunk(store: Store) -> None:
+    job = job_with(store, 1)
+    first = store.ledger.claim(job.id, 0, lane="a", lease_s=-1, redelivered=False)
+    assert first is not None
+    assert claim(store, job).attempt == 2
+
+
+def test_released_chunks_are_named_and_can_be_claimed(store: Store) -> None:
+    job = job_with(store, 1, 1, 1)
+    done = claim(store, job, 0)
+    store.ledger.commit(done, outcomes(done), SUMMARY)
+    held = claim(store, job, 1)
+    assert store.ledger.release_all(job.id) == [1, 2]
+    with pytest.raises(ClaimLost):
+        store.ledger.commit(held, outcomes(held), SUMMARY)
+    assert claim(store, job, 1).attempt == 2
+
+
+def test_done_and_cancelled_chunks_are_not_to_be_had(store: Store) -> None:
+    job = job_with(store, 1, 1)
+    first = claim(store, job, 0)
+    store.ledger.commit(first, outcomes(first), SUMMARY)
+    assert store.ledger.claim(job.id, 0, lane="a", lease_s=9, redelivered=True) is None
+    assert store.jobs.cancel(job.id)
+    assert not store.jobs.cancel(job.id)
+    assert store.ledger.claim(job.id, 1, lane="a", lease_s=9, redelivered=True) is None
+    assert store.ledger.claim("nosuch", 0, lane="a", lease_s=9, redelivered=True) is None
+    assert len(store.ledger.append(job.id, Page(chunks=[items(1)], skipped=[], cursor="x"))) == 0
+
+
+def test_outcomes_that_are_not_the_chunks_are_refused(store: Store) -> None:
+    job = job_with(store, 3)
+    chunk = claim(store, job)
+    for wrong in (outcomes(chunk)[:2], outcomes(chunk) + outcomes(chunk)[:1]):
+        with pytest.raises(ValueError, match="3 items"):
+            store.ledger.commit(chunk, wrong, SUMMARY)
+    assert not list(store.outcomes.results(job.id))
+
+
+def test_split_halves_take_the_chunks_place_down_to_lane_lost(store: Store) -> None:
+    job = job_with(store, 3)
+    halves = store.ledger.split(claim(store, job), lane="lane")
+    assert list(halves) == [1, 2]
+    one = claim(store, job, 1)
+    two = claim(store, job, 2)
+    assert [item.n for item in one.items + two.items] == [0, 1, 2]
+    assert list(store.ledger.split(one, lane="lane")) == []
+    store.ledger.commit(two, outcomes(two), SUMMARY)
+    done = store.jobs.get(job.id)
+    assert (done.state, done.listed, done.ok, done.failed) == (JobState.DONE, 3, 2, 1)
+    lost = next(iter(store.outcomes.results(job.id)))
+    assert (lost.n, lost.error) == (0, ErrorCode.LANE_LOST)
+
+
+def test_failed_items_are_queued_again_and_have_no_outcome_until_redone(store: Store) -> None:
+    job = job_with(store, 3, 2)
+    for seq, error in ((0, ErrorCode.FORBIDDEN), (1, None)):
+        chunk = claim(store, job, seq)
+        store.ledger.commit(chunk, outcomes(chunk, error), SUMMARY)
+    assert store.ledger.requeue_failed(job.id, chunk_items=2) == 3
+    again = store.jobs.get(job.id)
+    assert (again.state, again.ok, again.failed, again.open) == (JobState.RUNNING, 2, 0, 3)
+    for seq in (2, 3):
+        chunk = claim(store, job, seq)
+        store.ledger.commit(chunk, outcomes(chunk), SUMMARY)
+    done = store.jobs.get(job.id)
+    assert (done.state, done.ok, done.failed, done.listed) == (JobState.DONE, 5, 0, 5)
+    assert [result.n for result in store.outcomes.results(job.id)] == [0, 1, 2, 3, 4]
+    assert store.ledger.requeue_failed(job.id, chunk_items=2) == 0
+
+
+def test_known_are_items_of_the_same_version_model_and_top_k(store: Store) -> None:
+    job = job_with(store, 2)
+    chunk = claim(store, job)
+    store.ledger.commit(chunk, outcomes(chunk), SUMMARY)
+    asked = {"file:///0.jpg": "1-2", "file:///1.jpg": "9-9", "file:///2.jpg": "1-2"}
+
+    def known(model: str = MODEL, top_k: int = 5, since: float = 0.0) -> set[str]:
+        return set(store.outcomes.known(asked, model=model, top_k=top_k, since=since))
+
+    assert known() == {"file:///0.jpg"}
+    assert known(model="m@2") == known(top_k=1) == known(since=1e12) == set()
+    assert store.outcomes.any_of(model=MODEL, top_k=5)
+    assert not store.outcomes.any_of(model="m@2", top_k=5)
+
+
+def test_failures_in_the_bytes_are_known_and_others_are_not(store: Store) -> None:
+    job = job_with(store, 1, 1)
+    for seq, error in ((0, ErrorCode.CORRUPT), (1, ErrorCode.FORBIDDEN)):
+        chunk = claim(store, job, seq)
+        store.ledger.commit(chunk, outcomes(chunk, error), SUMMARY)
+    asked = {"file:///0.jpg": "1-2", "file:///1.jpg": "1-2"}
+    assert set(store.outcomes.known(asked, model=MODEL, top_k=5, since=0)) == {"file:///0.jpg"}
+
+
+def test_results_hold_skipped_items_in_listing_order(store: Store) -> None:
+    first = job_with(store, 2)
+    chunk = claim(store, first)
+    store.ledger.commit(chunk, outcomes(chunk), SUMMARY)
+    second = store.jobs.create(source="file:///x", model=MODEL, top_k=5)
+    fresh = [Item(n=1, uri="file:///new.jpg", version="1-2")]
+    store.ledger.append(
+        second.id,
+        Page(chunks=[fresh], skipped=[(0, first.id, 0), (2, first.id, 1)], cursor=None),
+    )
+    chunk = claim(store, second)
+    store.ledger.commit(chunk, outcomes(chunk), SUMMARY)
+    results = list(store.outcomes.results(second.id))
+    assert [(result.n, result.uri) for result in results] == [
+        (0, "file:///0.jpg"), (1, "file:///new.jpg"), (2, "file:///1.jpg"),
+    ]  # fmt: skip
+    assert {result.job for result in results} == {second.id}
+    assert results[0].labels[0].name == 'Ä cat, "quoted"'
+    done = store.jobs.get(second.id)
+    assert (done.listed, done.skipped, done.ok, done.open) == (3, 2, 1, 0)
+
+
+def test_many_lanes_at_once_count_right(store: Store) -> None:
+    job = job_with(store, *[3] * 40)
+
+    def work(lane: int) -> None:
+        for seq in range(40):
+            found = store.ledger.claim(
+                job.id, (seq + lane * 10) % 40, lane=str(lane), lease_s=60, redelivered=False
+            )
+            if found:
+                store.ledger.commit(found, outcomes(found), SUMMARY)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    done = store.jobs.get(job.id)
+    assert (done.state, done.ok, done.pending) == (JobState.DONE, 120, 0)
+    assert len(store.ledger.summaries(job.id)) == 40
+    assert [result.n for result in store.outcomes.results(job.id)] == list(range(120))
+
+
+def test_a_store_that_is_not_there_is_said_without_its_password() -> None:
+    with pytest.raises(StoreError) as caught:
+        Store("postgresql+psycopg://user:hush@127.0.0.1:1/none").prepare()
+    assert "hush" not in str(caught.value)
+    with pytest.raises(StoreError, match="cannot be used"):
+        Store("nosuch://x")
