@@ -54,6 +54,10 @@ _SIGNATURES = {
 # Pillow only warns at its own limit; ours is checked on every header, see `decode`.
 Image.MAX_IMAGE_PIXELS = None
 
+# Of Pillow's filters the one by which the model sees best: as cheap as bilinear, and sharper.
+# `python -m bench accuracy` compares them.
+_FILTER = Image.Resampling.HAMMING
+
 # EXIF orientation → the transpositions that make the image upright (Exif 2.32, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -172,7 +176,7 @@ def _fit(image: Any, geometry: Geometry) -> Any:
         side = min(width, height) / geometry.resize_ratio
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    return image.resize((geometry.size, geometry.size), Image.Resampling.BILINEAR, box=box)
+    return image.resize((geometry.size, geometry.size), _FILTER, box=box)
 
 
 def _as_rgb(image: Any) -> Any:
