@@ -13,7 +13,7 @@ export TAGMILL_WEIGHTS := $(abspath $(WEIGHTS_BESIDE))
 endif
 endif
 
-.PHONY: setup run test check bench lock clean
+.PHONY: setup run test check bench docs lock clean
 
 setup: $(READY)
 
@@ -37,7 +37,10 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup  ## every row of bench/README.md
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --photos "$(PHOTOS)"
+
+docs: setup  ## the tables that docs/ takes from the code
+	$(BIN)/python docs/make_settings.py
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url \

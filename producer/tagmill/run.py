@@ -85,10 +85,10 @@ class Servers(AbstractContextManager["Servers"]):
             BrokerError: if the broker does not start or takes no message.
         """
         if self._sender is None:
+            self._worker.start()  # takes longer than the broker to come up: both at once
             self._broker.start()
             self._sender = Broker(self._broker.url)
             self._sender.purge()  # of runs that were interrupted: the ledger knows better
-            self._worker.start()
         self._sender.send(messages)
 
     def check(self) -> None:

@@ -55,11 +55,13 @@ class Thumbnails:
                     if image.width * image.height > self._max_pixels:
                         return None
                     # JPEG only decodes as much as the thumbnail needs.
-                    image.draft("RGB", (2 * SIDE, 2 * SIDE))
-                    upright = ImageOps.exif_transpose(image).convert("RGBA")
+                    image.draft("RGB", (SIDE, SIDE))
+                    upright = ImageOps.exif_transpose(image)
+                    if upright.mode != "RGB":
+                        upright = upright.convert("RGBA")
                     square = ImageOps.fit(upright, (SIDE, SIDE), Image.Resampling.BILINEAR)
                     flat = Image.new("RGB", square.size, "white")
-                    flat.paste(square, mask=square.getchannel("A"))
+                    flat.paste(square, mask=square if square.mode == "RGBA" else None)
             except (OSError, SyntaxError, ValueError, EOFError, SourceError, MemoryError):
                 return None
         output = io.BytesIO()

@@ -11,9 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
 from tagmill.errors import ItemError, TransientItemError
@@ -118,7 +121,7 @@ class ChunkLoop:
         try:
             started = self.clock()
             try:
-                fetched = self._fetch(item)
+                fetched = self._patient(self.fetch, item)
             finally:
                 spent.fetch_s += self.clock() - started
             version = fetched.version
@@ -133,13 +136,15 @@ class ChunkLoop:
             log.exception("an item failed in a way that no code covers uri=%s", item.uri)
             return _failed(item, version, ErrorCode.INTERNAL, repr(error)[:300])
 
-    def _fetch(self, item: Item) -> Fetched:
-        for tried in range(1, TRIES):
-            try:
-                return self.fetch(item)
-            except TransientItemError:
-                self.sleep(0.1 * 2**tried)
-        return self.fetch(item)
+    @cached_property
+    def _patient(self) -> Retrying:
+        return Retrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(multiplier=0.2, max=5.0),
+            retry=retry_if_exception_type(TransientItemError),
+            sleep=self.sleep,
+            reraise=True,
+        )
 
     def _best(self, scores: npt.NDArray[np.float32], top_k: int) -> tuple[Label, ...]:
         count = min(top_k, len(scores))

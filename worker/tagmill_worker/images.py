@@ -56,7 +56,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 # Of Pillow's filters the one by which the model sees best: as cheap as bilinear, and sharper.
 # `python -m bench accuracy` compares them.
-_FILTER = Image.Resampling.HAMMING
+FILTER = Image.Resampling.HAMMING
 
 # EXIF orientation → the transpositions that make the image upright (Exif 2.32, tag 0x0112).
 _UPRIGHT = {
@@ -176,7 +176,7 @@ def _fit(image: Any, geometry: Geometry) -> Any:
         side = min(width, height) / geometry.resize_ratio
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    return image.resize((geometry.size, geometry.size), _FILTER, box=box)
+    return image.resize((geometry.size, geometry.size), FILTER, box=box)
 
 
 def _as_rgb(image: Any) -> Any:

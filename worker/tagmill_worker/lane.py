@@ -9,6 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    stop_after_attempt,
+)
+from tenacity.wait import wait_random_exponential
+
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
 from tagmill.errors import ClaimLost, StoreError, StoreFull
 from tagmill.registry import ModelVersion, Registry
@@ -138,17 +147,15 @@ class Lane:
             failures=labelled.failures,
         )
         started = self._clock()
-        for tried in range(1, COMMIT_TRIES + 1):
-            try:
-                self._store.ledger.commit(claim, labelled.outcomes, summary)
-                break
-            except StoreFull:
-                raise
-            except StoreError as error:
-                if tried == COMMIT_TRIES:
-                    raise
-                log.warning("commit try %d of %d: %s", tried, COMMIT_TRIES, error)
-                self._sleep(0.5 * 2**tried)
+        patient = Retrying(
+            stop=stop_after_attempt(COMMIT_TRIES),
+            wait=wait_random_exponential(multiplier=1.0, max=30.0),
+            retry=retry_if_exception_type(StoreError) & retry_if_not_exception_type(StoreFull),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        patient(self._store.ledger.commit, claim, labelled.outcomes, summary)
         self._commit_s = self._clock() - started
         log.info(
             "labelled job=%s chunk=%d items=%d failed=%d fetch_s=%.3f decode_s=%.3f "

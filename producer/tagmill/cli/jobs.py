@@ -13,16 +13,19 @@ import typer
 from rich.console import Console, OverflowMethod
 from rich.table import Table
 
-from tagmill.cli.options import AsJson, StateDir
+from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
 from tagmill.errors import UnknownJob, UsageError
-from tagmill.export import WRITERS, check_writable, export
+from tagmill.export import WRITERS, check_writable, export, format_of
 from tagmill.report import readable
 from tagmill.settings import load_settings
 from tagmill.store import Job, Result, Store
 
 JobId = Annotated[
-    str | None, typer.Argument(metavar="[JOB]", help="Its id, or how that begins [the newest].")
+    str | None,
+    typer.Argument(
+        metavar="[JOB]", help="Its id, or how that begins; the newest where none is named."
+    ),
 ]
 
 
@@ -54,30 +57,29 @@ def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = 
 
 def results(
     job_id: JobId = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file [stdout]."),
-    ] = None,
+    out: Out = None,
     kind: Annotated[
         str, typer.Option("--format", envvar="TAGMILL_FORMAT", help="For stdout: jsonl or csv.")
     ] = "jsonl",
     only: Annotated[
-        Status | None, typer.Option("--status", help="Only items that ended so.")
+        Status | None,
+        typer.Option("--status", envvar="TAGMILL_STATUS", help="Only items that ended so."),
     ] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Write the results of a job, one row per image."""
     if kind not in ("jsonl", "csv"):
         raise UsageError(f"--format {kind}: stdout takes jsonl or csv; others go to --out")
-    if out is not None:
-        check_writable(out)
+    outputs = out or []
+    for path in outputs:
+        format_of(path)
+        check_writable(path)
     store = _existing_store(state_dir)
     job = store.jobs.get(job_id) if job_id else _newest(store)
-    rows = _only(store.outcomes.results(job.id), only)
-    if out is not None:
-        export(rows, out)
-    else:
-        WRITERS[kind](rows, sys.stdout.buffer)
+    for path in outputs:
+        export(_only(store.outcomes.results(job.id), only), path)
+    if not outputs:
+        WRITERS[kind](_only(store.outcomes.results(job.id), only), sys.stdout.buffer)
 
 
 def cancel(

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tagmill.cli.options import Models, StateDir
+from tagmill.cli.options import Models, Out, StateDir
 from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.embedded import build_model
 from tagmill.enqueue import plan
@@ -34,15 +34,6 @@ from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Store
 from tagmill.thumbnails import Thumbnails
 
-Out = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--out",
-        "-o",
-        envvar="TAGMILL_OUT",
-        help="Results file: .csv, .jsonl or .parquet; repeatable.",
-    ),
-]
 Report = Annotated[
     Path, typer.Option("--report", envvar="TAGMILL_REPORT", help="Where the report goes.")
 ]
@@ -51,7 +42,9 @@ NoReport = Annotated[
 ]
 Lanes = Annotated[
     int | None,
-    typer.Option("--lanes", envvar="TAGMILL_LANES", min=1, help="Lanes at work [one per core]."),
+    typer.Option(
+        "--lanes", envvar="TAGMILL_LANES", min=1, help="Lanes at work; else one per core."
+    ),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", envvar="TAGMILL_STRICT", help="Exit with 1 if items failed.")
@@ -82,7 +75,9 @@ def run(
     roots: Annotated[
         list[Path] | None,
         typer.Option(
-            "--root", help="Read files under this folder only; repeatable [the source's]."
+            "--root",
+            envvar="TAGMILL_ROOTS",
+            help="Read files under this folder only; repeatable; else the source's.",
         ),
     ] = None,
     models: Models = None,

@@ -1,0 +1,1 @@
+"""The benchmarks: each a command whose output is a table."""

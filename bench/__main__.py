@@ -1,0 +1,64 @@
+"""`python -m bench [NAME …]`: run benchmarks and print their rows as one table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench.ground import Ground
+from bench.table import Row, show
+
+ALL = ("steady", "whole_command", "start", "memory", "second_run", "listing", "accuracy")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)} [all]")
+    parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(ALL)
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    if not any(asked.photos.glob("*.jpg")):
+        parser.error(f"no photographs in {asked.photos}: name a folder with --photos")
+    lanes = len(os.sched_getaffinity(0))
+    print(f"{_machine(lanes)}\n")
+    with tempfile.TemporaryDirectory(prefix="tagmill-bench-") as work:
+        ground = Ground(photos=asked.photos.absolute(), work=Path(work), lanes=lanes)
+        show(_rows(asked.names or ALL, ground))
+
+
+def _rows(names: tuple[str, ...] | list[str], ground: Ground) -> Iterator[Row]:
+    for name in names:
+        yield from import_module(f"bench.{name}").rows(ground)
+
+
+def _machine(lanes: int) -> str:
+    said = []
+    for package in ("tagmill", "pillow", "ai-edge-litert", "tensorflow-cpu", "keras", "celery"):
+        try:
+            said.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return f"{lanes} cores, {_processor()}, Python {platform.python_version()}, {', '.join(said)}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()
