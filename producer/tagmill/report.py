@@ -146,7 +146,7 @@ def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) 
             "picture": base64.b64encode(picture).decode() if picture else None,
         }
 
-    summaries = [summary for _, _, summary in store.ledger.summaries(job.id)]
+    summaries = [summary for _, _, summary in store.jobs.summaries(job.id)]
     seconds = (job.finished_at or job.created_at) - job.created_at
     spent = time_spent(summaries)
     environment = Environment(

@@ -222,16 +222,14 @@ class _Feed:
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
         self._progress = Progress(job=job)
-        self._counted = {seq for seq, _, _ in store.ledger.summaries(job.id)}
+        self._counted = {seq for seq, _, _ in store.jobs.summaries(job.id)}
         self._newest = 0.0
 
     def read(self) -> Progress:
         progress = self._progress
         progress.job = self._store.jobs.get(progress.job.id)
         since = self._newest - _OVERLAP_S
-        for seq, committed_at, summary in self._store.ledger.summaries(
-            progress.job.id, since=since
-        ):
+        for seq, committed_at, summary in self._store.jobs.summaries(progress.job.id, since=since):
             self._newest = max(self._newest, committed_at)
             if seq not in self._counted:
                 self._counted.add(seq)

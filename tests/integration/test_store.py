@@ -289,7 +289,7 @@ def test_many_lanes_at_once_count_right(store: Store) -> None:
         list(pool.map(work, range(4)))
     done = store.jobs.get(job.id)
     assert (done.state, done.ok, done.pending) == (JobState.DONE, 120, 0)
-    assert len(store.ledger.summaries(job.id)) == 40
+    assert len(store.jobs.summaries(job.id)) == 40
     assert [result.n for result in store.outcomes.results(job.id)] == list(range(120))
 
 

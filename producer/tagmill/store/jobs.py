@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, select, update
 
-from tagmill.contract import JobState
+from tagmill.contract import ChunkState, ChunkSummary, ChunkTimings, JobState
 from tagmill.errors import UnknownJob
 from tagmill.store.database import Database
-from tagmill.store.schema import epoch_now, jobs
+from tagmill.store.schema import chunks, epoch_now, jobs
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no letter that is easily taken for another
 
@@ -127,8 +128,27 @@ class Jobs:
             )
         return done.rowcount == 1
 
+    def summaries(
+        self, job_id: str, *, since: float = 0.0
+    ) -> list[tuple[int, float, ChunkSummary]]:
+        """Committed chunks from a time on, as (seq, committed at, summary), oldest first."""
+        wanted = (
+            select(chunks.c.seq, chunks.c.committed_at, chunks.c.summary)
+            .where(chunks.c.job_id == job_id, chunks.c.state == ChunkState.DONE)
+            .where(chunks.c.committed_at >= since)
+            .order_by(chunks.c.committed_at)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        return [(row.seq, row.committed_at, _summary(row.summary)) for row in rows]
+
 
 def _job(row: Row[tuple[object, ...]]) -> Job:
     values = dict(row._mapping)
     values["state"] = JobState(values["state"])
     return Job(**values)
+
+
+def _summary(text: str) -> ChunkSummary:
+    values = json.loads(text)
+    return ChunkSummary(**{**values, "timings": ChunkTimings(**values["timings"])})

@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Insert, and_, case, delete, exists, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, and_, case, delete, exists, or_, select, update
 
 from tagmill.contract import (
     ChunkState,
     ChunkSummary,
-    ChunkTimings,
     ClaimedChunk,
     ErrorCode,
     Item,
@@ -28,12 +26,12 @@ from tagmill.contract import (
     Outcome,
     Status,
     dump_items,
-    dump_labels,
     load_items,
 )
 from tagmill.errors import ClaimLost
 from tagmill.store.database import Database
-from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped, uri_hash
+from tagmill.store.outcomes import upsert
+from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
 
 _UNFINISHED = [JobState.LISTING, JobState.RUNNING]
 
@@ -160,7 +158,7 @@ class Ledger:
         ok = sum(outcome.status is Status.OK for outcome in found)
         with self._database.write() as connection:
             _close(connection, claim, summary)
-            _upsert_outcomes(connection, claim.job, found)
+            upsert(connection, claim.job, found)
             connection.execute(
                 update(jobs)
                 .where(jobs.c.id == claim.job)
@@ -258,20 +256,6 @@ class Ledger:
                 _insert_chunks(connection, job_id, range(end - len(new), end), new)
         return len(items)
 
-    def summaries(
-        self, job_id: str, *, since: float = 0.0
-    ) -> list[tuple[int, float, ChunkSummary]]:
-        """Committed chunks from a time on, as (seq, committed at, summary), oldest first."""
-        wanted = (
-            select(chunks.c.seq, chunks.c.committed_at, chunks.c.summary)
-            .where(chunks.c.job_id == job_id, chunks.c.state == ChunkState.DONE)
-            .where(chunks.c.committed_at >= since)
-            .order_by(chunks.c.committed_at)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(wanted).all()
-        return [(row.seq, row.committed_at, _summary(row.summary)) for row in rows]
-
 
 def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
     """Set a chunk done where the claim is still the newest."""
@@ -317,39 +301,3 @@ def _finished_when(condition: Any, otherwise: JobState | None = None) -> dict[st
         "state": case((condition, JobState.DONE), else_=state),
         "finished_at": case((condition, epoch_now()), else_=jobs.c.finished_at),
     }
-
-
-def _upsert_outcomes(connection: Connection, job_id: str, found: Sequence[Outcome]) -> None:
-    rows = [
-        {
-            "job_id": job_id,
-            "n": outcome.n,
-            "uri_hash": uri_hash(outcome.uri),
-            "uri": outcome.uri,
-            "version": outcome.version,
-            "status": outcome.status,
-            "error": outcome.error,
-            "message": outcome.message,
-            "width": outcome.width,
-            "height": outcome.height,
-            "top_id": outcome.labels[0].id if outcome.labels else None,
-            "top_score": outcome.labels[0].score if outcome.labels else None,
-            "labels": dump_labels(outcome.labels),
-        }
-        for outcome in found
-    ]
-    insert: Insert
-    if connection.dialect.name == "postgresql":
-        upsert = postgresql.insert(outcomes)
-        new = {name: upsert.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
-        insert = upsert.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
-    else:
-        upsert_lite = sqlite.insert(outcomes)
-        new = {name: upsert_lite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
-        insert = upsert_lite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
-    connection.execute(insert.values(labelled_at=epoch_now()), rows)
-
-
-def _summary(text: str) -> ChunkSummary:
-    values = json.loads(text)
-    return ChunkSummary(**{**values, "timings": ChunkTimings(**values["timings"])})

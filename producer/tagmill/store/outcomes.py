@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Row, Select, func, select
+from sqlalchemy import Column, Connection, Insert, Row, Select, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
-from tagmill.contract import SETTLED_BY_CONTENT, ErrorCode, Label, Status, load_labels
+from tagmill.contract import (
+    SETTLED_BY_CONTENT,
+    ErrorCode,
+    Label,
+    Outcome,
+    Status,
+    dump_labels,
+    load_labels,
+)
 from tagmill.store.database import Database
-from tagmill.store.schema import jobs, outcomes, skipped, uri_hash
+from tagmill.store.schema import epoch_now, jobs, outcomes, skipped, uri_hash
 
 _PAGE = 2000
 
@@ -167,3 +176,35 @@ def _result(row: Row[tuple[Any, ...]], job_id: str) -> Result:
         labels=load_labels(values["labels"]),
         labelled_at=values["labelled_at"],
     )
+
+
+def upsert(connection: Connection, job_id: str, found: Sequence[Outcome]) -> None:
+    """Write the outcomes of a job's items in a transaction; what they had before is replaced."""
+    rows = [
+        {
+            "job_id": job_id,
+            "n": outcome.n,
+            "uri_hash": uri_hash(outcome.uri),
+            "uri": outcome.uri,
+            "version": outcome.version,
+            "status": outcome.status,
+            "error": outcome.error,
+            "message": outcome.message,
+            "width": outcome.width,
+            "height": outcome.height,
+            "top_id": outcome.labels[0].id if outcome.labels else None,
+            "top_score": outcome.labels[0].score if outcome.labels else None,
+            "labels": dump_labels(outcome.labels),
+        }
+        for outcome in found
+    ]
+    insert: Insert
+    if connection.dialect.name == "postgresql":
+        upsert = postgresql.insert(outcomes)
+        new = {name: upsert.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
+        insert = upsert.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+    else:
+        upsert_lite = sqlite.insert(outcomes)
+        new = {name: upsert_lite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
+        insert = upsert_lite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+    connection.execute(insert.values(labelled_at=epoch_now()), rows)
