@@ -11,10 +11,13 @@ from kombu.exceptions import OperationalError
 from tagmill.contract import LABEL_QUEUE, LABEL_TASK, ChunkMessage
 from tagmill.errors import BrokerError
 
-TASK_TIME_LIMIT_S = 3600
+TASK_TIME_LIMIT_S = 600
 """After that long on one chunk a lane is killed; a sound one takes seconds."""
 
-VISIBILITY_TIMEOUT_S = 6 * TASK_TIME_LIMIT_S
+SOCKET_TIMEOUT_S = 20.0
+"""For how long a broker may leave a request without an answer."""
+
+VISIBILITY_TIMEOUT_S = 36 * TASK_TIME_LIMIT_S
 """When Redis hands an unacknowledged message to somebody else: far above the time limit, since
 before that the ledger's lease has already done it."""
 
@@ -33,6 +36,7 @@ def celery_app(url: str) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
+        task_acks_on_timeout=False,  # a chunk whose lane was killed is not done
         task_time_limit=TASK_TIME_LIMIT_S,
         task_queues={LABEL_QUEUE: {}},
         task_default_queue=LABEL_QUEUE,
@@ -46,9 +50,19 @@ def celery_app(url: str) -> Celery:
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        broker_transport_options=_transport_options(url),
     )
     return app
+
+
+def _transport_options(url: str) -> dict[str, float]:
+    if not url.startswith("redis"):
+        return {}
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+    }
 
 
 class Broker:
@@ -75,17 +89,6 @@ class Broker:
                     )
         except (OperationalError, OSError) as error:
             raise BrokerError(f"the broker took no message: {error}") from error
-
-    def purge(self) -> None:
-        """Drop every message that waits.
-
-        Raises:
-            BrokerError: if the broker is away.
-        """
-        try:
-            self._app.control.purge()
-        except (OperationalError, OSError) as error:
-            raise BrokerError(f"the broker cannot be reached: {error}") from error
 
     def close(self) -> None:
         """Close all connections."""

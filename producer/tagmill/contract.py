@@ -31,10 +31,11 @@ class ErrorCode(enum.StrEnum):
 
 
 # Failures that lie in the item's own bytes: the same version would fail the same way again, so a
-# later job takes them over as it takes over labels.
-SETTLED_BY_CONTENT = frozenset(
-    {ErrorCode.NOT_AN_IMAGE, ErrorCode.CORRUPT, ErrorCode.TOO_LARGE, ErrorCode.LANE_LOST}
-)
+# later job takes them over as it takes over labels. Limits and lost lanes depend on more.
+SETTLED_BY_CONTENT = frozenset({ErrorCode.NOT_AN_IMAGE, ErrorCode.CORRUPT})
+
+IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
+"""What Pillow may try on a file: raster formats only, none that starts another program."""
 
 
 class JobState(enum.StrEnum):
@@ -128,11 +129,13 @@ class ClaimedChunk:
 
     Attributes:
         attempt: the fencing token: a commit counts only while it is still the ledger's.
+        losses: claims before this one that ended without a word.
     """
 
     job: str
     seq: int
     attempt: int
+    losses: int
     model: str
     top_k: int
     items: tuple[Item, ...]

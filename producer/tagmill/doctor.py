@@ -50,6 +50,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         said=f"{__version__} on Python {platform.python_version()}, {sys.platform}",
     )
     yield _package("ai-edge-litert", "labels on CPU lanes", "cpu")
+    yield _package("numpy", "holds pixels in lanes", "cpu")
     yield _package("tensorflow", "builds the built-in model, trains, labels on GPUs", "train")
     yield _package("pyarrow", "writes Parquet", "parquet")
     yield _broker()

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tagmill.contract import ChunkMessage, Item
-from tagmill.sources import Source
 from tagmill.store import Job, Known, Page, Store
 
 PAGE_ITEMS = 4096
 """Items of one transaction: large enough to hide its cost, small enough to hold."""
+
+FIRST_CHUNK_ITEMS = 32
+"""Of each lane's first chunk: the first labels are there soon, on slow cores too."""
 
 LEAST_CHUNK_ITEMS = 8
 """Below that many items a chunk's own cost shows beside its images'."""
@@ -36,36 +38,41 @@ class Plan:
     examples: tuple[str, ...]
 
 
-def chunk_sizes(items: int, *, lanes: int, most: int, is_last: bool) -> list[int]:
-    """Cut a page into chunks so that lanes end together.
+def chunk_sizes(items: int, *, lanes: int, most: int, is_first: bool, is_last: bool) -> list[int]:
+    """Cut a page into chunks so that lanes begin soon and end together.
 
-    Chunks of a page in the middle of a listing are as large as allowed. The last page is cut by
-    guided self-scheduling (Polychronopoulos and Kuck, 1987): every chunk takes a fixed share of
-    what remains, so that they shrink towards the end and no lane waits long for another.
+    Chunks of a page in the middle of a listing are as large as allowed. The first page begins
+    with a small chunk for every lane. The last one is cut by guided self-scheduling
+    (Polychronopoulos and Kuck, 1987): every chunk takes a fixed share of what remains, so that
+    they shrink towards the end and no lane waits long for another.
 
     Args:
         items: in the page.
         lanes: that are expected to work.
         most: items of a chunk at the most.
+        is_first: whether the page begins the listing.
         is_last: whether the page ends the listing.
 
     Returns:
         Sizes that add up to ``items``.
     """
-    if is_last:
-        most = min(most, max(LEAST_CHUNK_ITEMS, items // (8 * lanes)))
-    sizes = []
+    share = items // ((8 if is_last else 2) * lanes)
+    most = min(most, max(LEAST_CHUNK_ITEMS, share))
+    sizes: list[int] = []
     left = items
     while left:
-        share = left // (4 * lanes) if is_last else most
-        size = min(left, most, max(LEAST_CHUNK_ITEMS, share))
-        sizes.append(size)
-        left -= size
+        size = most
+        if is_last:
+            size = min(size, max(LEAST_CHUNK_ITEMS, left // (4 * lanes)))
+        if is_first and len(sizes) < lanes:
+            size = min(size, FIRST_CHUNK_ITEMS)
+        sizes.append(min(size, left))
+        left -= sizes[-1]
     return sizes
 
 
 def enqueue(
-    source: Source,
+    found: Iterator[tuple[str, str]],
     job: Job,
     *,
     store: Store,
@@ -77,7 +84,7 @@ def enqueue(
     """List a source into a job's chunks.
 
     Args:
-        source: what to list.
+        found: what a source yields: ``(uri, version)``.
         job: a job that is listing.
         store: where it lives.
         send: wakes lanes up; called after each page that has chunks.
@@ -90,19 +97,21 @@ def enqueue(
         StoreError: if the store refuses.
         BrokerError: from ``send``.
     """
-    for page, listed, is_last in _pages(source, job, store):
-        known = page.known
-        fresh = [item for item in page.items if item.uri not in known]
-        chunks = []
+    is_first = True
+    for page in _pages(found, job, store):
+        fresh = [item for item in page.items if item.uri not in page.known]
+        sizes = chunk_sizes(
+            len(fresh), lanes=lanes, most=chunk_items, is_first=is_first, is_last=page.is_last
+        )
         rest = iter(fresh)
-        for size in chunk_sizes(len(fresh), lanes=lanes, most=chunk_items, is_last=is_last):
-            chunks.append(list(islice(rest, size)))
+        chunks = [list(islice(rest, size)) for size in sizes]
+        is_first = is_first and not chunks
         skipped = [
-            (item.n, known[item.uri].job, known[item.uri].n)
+            (item.n, page.known[item.uri].job, page.known[item.uri].n)
             for item in page.items
-            if item.uri in known
+            if item.uri in page.known
         ]
-        cursor = None if is_last else str(listed)
+        cursor = None if page.is_last else str(page.end)
         seqs = store.ledger.append(job.id, Page(chunks=chunks, skipped=skipped, cursor=cursor))
         if seqs:
             send([ChunkMessage(job=job.id, seq=seq) for seq in seqs])
@@ -111,7 +120,9 @@ def enqueue(
             return  # the job was cancelled meanwhile
 
 
-def plan(source: Source, *, store: Store, model: str, top_k: int, fresh_since: float) -> Plan:
+def plan(
+    found: Iterator[tuple[str, str]], *, store: Store, model: str, top_k: int, fresh_since: float
+) -> Plan:
     """Count what a job over a source would label and skip.
 
     Raises:
@@ -121,7 +132,7 @@ def plan(source: Source, *, store: Store, model: str, top_k: int, fresh_since: f
     listed = skipped = fresh_bytes = 0
     examples: list[str] = []
     asked = _Asked(model=model, top_k=top_k, fresh_since=fresh_since)
-    for page, _, _ in _pages(source, asked, store):
+    for page in _pages(found, asked, store):
         listed += len(page.items)
         skipped += sum(item.uri in page.known for item in page.items)
         for item in page.items:
@@ -151,18 +162,26 @@ class _Asked:
 class _ListedPage:
     items: list[Item]
     known: dict[str, Known]
+    end: int
+    is_last: bool
 
 
 def _pages(
-    source: Source, asked: Job | _Asked, store: Store
-) -> Iterator[tuple[_ListedPage, int, bool]]:
-    """Pages of a source with what is known of them, the items listed so far, and the end."""
+    found: Iterator[tuple[str, str]], asked: Job | _Asked, store: Store
+) -> Iterator[_ListedPage]:
+    """Pages of a source with what is known of them.
+
+    A last page that would be short goes with the one before it: what ends a job is cut finely.
+    """
     has_outcomes = store.outcomes.any_of(model=asked.model, top_k=asked.top_k)
-    found = source.items()
     ahead = list(islice(found, PAGE_ITEMS))
     n = 0
-    while True:
+    is_last = False
+    while not is_last:
         page, ahead = ahead, list(islice(found, PAGE_ITEMS))
+        if len(ahead) < PAGE_ITEMS:
+            page += ahead
+            is_last = True
         known = (
             store.outcomes.known(
                 dict(page), model=asked.model, top_k=asked.top_k, since=asked.fresh_since
@@ -172,6 +191,4 @@ def _pages(
         )
         items = [Item(n=n + i, uri=uri, version=version) for i, (uri, version) in enumerate(page)]
         n += len(page)
-        yield _ListedPage(items=items, known=known), n, not ahead
-        if not ahead:
-            return
+        yield _ListedPage(items=items, known=known, end=n, is_last=is_last)

@@ -13,7 +13,8 @@
     │   ├── StoreError        the results store is away, full, or of another version
     │   │   └── StoreFull     no room left where the store writes
     │   ├── BrokerError       the broker is away or refuses
-    │   └── WorkerStopped     the lanes ended before the work did
+    │   ├── WorkerStopped     the lanes ended before the work did
+    │   └── JobCancelled      somebody cancelled the job that was waited for
     ├── MessageError          a message that is not ours
     ├── ClaimLost             somebody else owns the chunk now: drop the work, keep nothing
     └── ItemError             one item cannot be labelled; carries its error code
@@ -81,6 +82,10 @@ class BrokerError(MissingError):
 
 class WorkerStopped(MissingError):
     """The lanes ended before the work did."""
+
+
+class JobCancelled(MissingError):
+    """Somebody cancelled the job that was waited for."""
 
 
 class MessageError(TagmillError):

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ COLUMNS = (
     "width", "height", "model", "labels", "labelled_at",
 )  # fmt: skip
 _GROUP_ROWS = 10_000
+_NEEDS_PYARROW = "Parquet needs pyarrow: pip install 'tagmill[parquet]'"
 
 
 def as_row(result: Result) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def write_parquet(results: Iterable[Result], output: IO[bytes]) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise MissingError("Parquet needs pyarrow: pip install 'tagmill[parquet]'") from error
+        raise MissingError(_NEEDS_PYARROW) from error
     label = pa.struct([("id", pa.string()), ("name", pa.string()), ("score", pa.float64())])
     types = {
         "width": pa.int32(),
@@ -134,9 +136,7 @@ class replacing:  # noqa: N801  # reads as the context manager that it is
 
     def __enter__(self) -> IO[bytes]:
         try:
-            handle, self._partial = tempfile.mkstemp(
-                prefix=f".{self._path.name}-", dir=self._path.parent
-            )
+            handle, self._partial = tempfile.mkstemp(prefix=".tagmill-", dir=self._path.parent)
         except OSError as error:
             raise UsageError(f"{self._path} cannot be written: {error.strerror}") from error
         self._file = os.fdopen(handle, "wb")
@@ -169,7 +169,26 @@ def check_writable(path: Path) -> None:
     Raises:
         UsageError: if a file of that name cannot be written.
     """
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{path} cannot be written")
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.parent}")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is there and is no regular file")
+        if len(os.fsencode(path.name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
+            raise UsageError(f"{path}: the name is longer than the system allows")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise UsageError(f"{path}: no permission to write in {path.parent}")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_results_file(path: Path) -> None:
+    """Make sure that results can be written there.
+
+    Raises:
+        UsageError: if the suffix names no format, or a file of that name cannot be written.
+        MissingError: if the format's library is not installed.
+    """
+    if format_of(path) == "parquet" and find_spec("pyarrow") is None:
+        raise MissingError(_NEEDS_PYARROW)
+    check_writable(path)

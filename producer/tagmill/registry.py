@@ -20,6 +20,8 @@ from tagmill.errors import ModelUnavailable, UnknownModel
 BUILT_IN = "mobilenet_v2"
 """The model that tagmill builds itself, from the ImageNet weights, as version 1."""
 
+GEOMETRIES = ("center_crop", "squash")
+
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]{0,63})(?:@(?P<version>[1-9][0-9]{0,8}))?")
 
 
@@ -128,7 +130,7 @@ class Registry:
             about = json.loads(path.read_bytes())
             return Card(
                 input_size=int(about.pop("input_size")),
-                geometry=str(about.pop("geometry")),
+                geometry=_geometry(about.pop("geometry")),
                 resize_ratio=float(about.pop("resize_ratio")),
                 classes=int(about.pop("classes")),
                 files=dict(about.pop("files")),
@@ -170,6 +172,12 @@ class Registry:
             return [(row["wnid"], row["label"]) for row in rows]
         except KeyError as error:
             raise ModelUnavailable(f"{path} has no column {error}") from error
+
+
+def _geometry(name: object) -> str:
+    if name not in GEOMETRIES:
+        raise ValueError(f"geometry {name!r} is none of {', '.join(GEOMETRIES)}")
+    return str(name)
 
 
 def sha256(path: Path | str | os.PathLike[str]) -> str:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
@@ -19,6 +18,7 @@ from tagmill import __version__
 from tagmill.contract import ChunkSummary, ChunkTimings
 from tagmill.errors import UsageError
 from tagmill.export import replacing
+from tagmill.sources import readable
 from tagmill.store import Job, Result, Store
 from tagmill.thumbnails import Thumbnails
 
@@ -110,7 +110,8 @@ def check_replaceable(path: Path) -> None:
         UsageError: if a file of that name is there that is no report of ours.
     """
     try:
-        head = path.open("rb").read(1024)
+        with path.open("rb") as file:
+            head = file.read(1024)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -119,8 +120,18 @@ def check_replaceable(path: Path) -> None:
         raise UsageError(f"{path} is there and is no report of tagmill: name another with --report")
 
 
-def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) -> None:
+def write_report(
+    path: Path, *, store: Store, job: Job, thumbnails: Thumbnails, since: float, took_s: float
+) -> None:
     """Write the report of a job.
+
+    Args:
+        path: where to.
+        store: where the job lives.
+        job: done.
+        thumbnails: of the images to show.
+        since: when the run began that is reported, by the store's clock.
+        took_s: seconds that it took.
 
     Raises:
         StoreError: if the store refuses.
@@ -146,8 +157,8 @@ def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) 
             "picture": base64.b64encode(picture).decode() if picture else None,
         }
 
-    summaries = [summary for _, _, summary in store.jobs.summaries(job.id)]
-    seconds = (job.finished_at or job.created_at) - job.created_at
+    summaries = [summary for _, _, summary in store.jobs.summaries(job.id, since=since)]
+    done = sum(sum(s.seen.values()) + sum(s.failures.values()) for s in summaries)
     spent = time_spent(summaries)
     environment = Environment(
         loader=PackageLoader("tagmill"), autoescape=select_autoescape(default=True)
@@ -158,8 +169,8 @@ def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) 
         source=readable(job.source),
         labelled=sum(kept.labels.values()),
         failed=sum(kept.failures.values()),
-        seconds=seconds,
-        rate=(job.ok + job.failed) / seconds if seconds else 0.0,
+        seconds=took_s,
+        rate=done / took_s,
         lanes=len({summary.lane for summary in summaries}),
         spent=spent,
         spent_in_all=sum(part for _, part in spent),
@@ -179,8 +190,3 @@ def write_report(path: Path, *, store: Store, job: Job, thumbnails: Thumbnails) 
     )
     with replacing(path) as output:
         output.write(html.encode("utf-8", "replace"))
-
-
-def readable(uri: str) -> str:
-    """A URI as a person reads it: a path where it is a local file."""
-    return unquote(uri.removeprefix("file://"), errors="replace")

@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
+from itertools import chain
 from typing import Protocol
 
-from pydantic import SecretStr
-
-from tagmill.broker import Broker
-from tagmill.contract import ChunkMessage
-from tagmill.embedded import EmbeddedBroker, EmbeddedWorker
+from tagmill.contract import ChunkMessage, JobState
+from tagmill.embedded import Servers
 from tagmill.enqueue import enqueue
-from tagmill.errors import SourceError, UsageError
+from tagmill.errors import JobCancelled, SourceError, UsageError
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
-from tagmill.sources import Source, default_roots
-from tagmill.state_folder import StateFolder
+from tagmill.sources import Source, default_roots, readable
 from tagmill.store import Job, Store
 
-POLL_S = 0.1
+POLL_S = 0.05
 """Between two looks at the store: short beside a chunk, long beside the look's cost."""
 
-STOP_GRACE_S = 30.0
-"""That lanes have to finish the chunks in hand."""
+STALL_S = 10.0
+"""Without a commit for that long, lanes are reminded of the chunks that they could take."""
 
-_ROOM_CHECK_S = 1.0
 _OVERLAP_S = 5.0  # commits become visible a little out of their order in time
 
 
@@ -56,73 +50,6 @@ class Watcher(Protocol):
     def __call__(self, progress: Progress, /) -> None: ...
 
 
-class Servers(AbstractContextManager["Servers"]):
-    """The embedded broker and worker, started by the first message.
-
-    Args:
-        settings: with the roots that lanes may read under.
-        folder: locked by the caller.
-        lanes: how many.
-        model: what they load first.
-    """
-
-    def __init__(
-        self, settings: Settings, folder: StateFolder, *, lanes: int, model: ModelVersion
-    ) -> None:
-        self._broker = EmbeddedBroker(folder)
-        url = SecretStr(self._broker.url)
-        self._worker = EmbeddedWorker(
-            settings.model_copy(update={"broker_url": url}), folder, lanes=lanes, model=model
-        )
-        self._sender: Broker | None = None
-        self._folder = folder
-        self._room_checked_at = 0.0
-
-    def send(self, messages: Sequence[ChunkMessage]) -> None:
-        """Send messages, starting the servers before the first.
-
-        Raises:
-            BrokerError: if the broker does not start or takes no message.
-        """
-        if self._sender is None:
-            self._worker.start()  # takes longer than the broker to come up: both at once
-            self._broker.start()
-            self._sender = Broker(self._broker.url)
-            self._sender.purge()  # of runs that were interrupted: the ledger knows better
-        self._sender.send(messages)
-
-    def check(self) -> None:
-        """Look whether all is well.
-
-        Raises:
-            WorkerStopped: if the worker ended.
-            StoreFull: if the room under the state folder is running out.
-        """
-        now = time.monotonic()
-        if now - self._room_checked_at > _ROOM_CHECK_S:
-            self._room_checked_at = now
-            self._folder.check_room()
-        self._worker.check()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop what was started.
-
-        After trouble, lanes may finish the chunks that they have in hand. After the end of the job
-        there are none, and a worker would take its time to find that out.
-        """
-        try:
-            self._worker.stop(grace_s=0.0 if kind is None else STOP_GRACE_S)
-        finally:
-            if self._sender is not None:
-                self._sender.close()
-            self._broker.stop()
-
-
 def label_source(
     source: Source,
     *,
@@ -132,7 +59,6 @@ def label_source(
     model: ModelVersion,
     top_k: int,
     again: bool,
-    lanes: int,
     watch: Watcher,
 ) -> Job:
     """Label what is new or changed in a source.
@@ -147,6 +73,7 @@ def label_source(
         SourceError: if the source cannot be read or has no images.
         StoreError, BrokerError, WorkerStopped: what went wrong; running it again goes on.
     """
+    found = _begun(source)
     earlier = store.jobs.unfinished(source=source.name, model=str(model), top_k=top_k)
     fresh_since: float | None = 0.0
     if again:
@@ -158,18 +85,20 @@ def label_source(
     for superseded in earlier:
         store.jobs.cancel(superseded.id)
     feed = _Feed(store, job)
+
+    def on_page() -> None:
+        servers.check()
+        watch(feed.read())
+
     enqueue(
-        source,
+        found,
         job,
         store=store,
         send=servers.send,
-        lanes=lanes,
+        lanes=settings.lane_count,
         chunk_items=settings.chunk_items,
-        on_page=lambda: watch(feed.read()),
+        on_page=on_page,
     )
-    if not store.jobs.get(job.id).listed:
-        store.jobs.cancel(job.id)
-        raise SourceError(nothing_found(source))
     return _watch_to_end(feed, servers, watch)
 
 
@@ -182,13 +111,16 @@ def retry_failed(
         The job, ended.
 
     Raises:
-        UsageError: if the job was cancelled, or has nothing to retry.
+        UsageError: if the job was cancelled or not listed to its end, or nothing failed in it.
     """
-    if job.state.is_finished and not job.failed:
-        raise UsageError(f"job {job.id} has no failed items")
-    store.ledger.requeue_failed(job.id, chunk_items=max(1, min(settings.chunk_items, 32)))
+    if job.state in (JobState.LISTING, JobState.CANCELLED):
+        how = "was cancelled" if job.state is JobState.CANCELLED else "was not listed to its end"
+        raise UsageError(f"job {job.id} {how}: run {readable(job.source)} again instead")
     feed = _Feed(store, job)
-    seqs = store.ledger.release_all(job.id)
+    requeued = store.retries.requeue_failed(job.id, chunk_items=min(settings.chunk_items, 32))
+    if not requeued and job.state is JobState.DONE:
+        raise UsageError(f"job {job.id} has no failed items")
+    seqs = store.retries.release_all(job.id)
     servers.send([ChunkMessage(job=job.id, seq=seq) for seq in seqs])
     return _watch_to_end(feed, servers, watch)
 
@@ -203,16 +135,32 @@ def with_roots(settings: Settings, source_name: str) -> Settings:
 def nothing_found(source: Source) -> str:
     """A sentence for a source without images, with what was passed over in it."""
     passed = ", ".join(f"{count:,} × {why}" for why, count in source.passed_over.most_common(5))
-    return f"no images in {source.name}" + (f" (passed over: {passed})" if passed else "")
+    return f"no images in {readable(source.name)}" + (f" (passed over: {passed})" if passed else "")
+
+
+def _begun(source: Source) -> Iterator[tuple[str, str]]:
+    """The items of a source, of which the first has been found."""
+    found = source.items()
+    for first in found:
+        return chain([first], found)
+    raise SourceError(nothing_found(source))
 
 
 def _watch_to_end(feed: _Feed, servers: Servers, watch: Watcher) -> Job:
     while True:
         progress = feed.read()
         watch(progress)
-        if progress.job.state.is_finished:
-            return progress.job
+        job = progress.job
+        if job.state is JobState.CANCELLED:
+            raise JobCancelled(
+                f"job {job.id} was cancelled from elsewhere; "
+                f"{job.ok + job.failed:,} outcomes stay: tagmill results {job.id}"
+            )
+        if job.state.is_finished:
+            return job
         servers.check()
+        if feed.stalled_s() > STALL_S:
+            servers.send(feed.waiting())
         time.sleep(POLL_S)
 
 
@@ -224,6 +172,18 @@ class _Feed:
         self._progress = Progress(job=job)
         self._counted = {seq for seq, _, _ in store.jobs.summaries(job.id)}
         self._newest = 0.0
+        self._moved_at = time.monotonic()
+
+    def stalled_s(self) -> float:
+        """For how long no chunk was committed, or none was found waiting."""
+        return time.monotonic() - self._moved_at
+
+    def waiting(self) -> list[ChunkMessage]:
+        """A message for every chunk that a lane could take."""
+        self._moved_at = time.monotonic()
+        job_id = self._progress.job.id
+        seqs = self._store.retries.waiting(job_id)
+        return [ChunkMessage(job=job_id, seq=seq) for seq in seqs]
 
     def read(self) -> Progress:
         progress = self._progress
@@ -233,6 +193,7 @@ class _Feed:
             self._newest = max(self._newest, committed_at)
             if seq not in self._counted:
                 self._counted.add(seq)
+                self._moved_at = time.monotonic()
                 progress.seen.update(summary.seen)
                 progress.failures.update(summary.failures)
         return progress

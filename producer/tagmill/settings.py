@@ -5,9 +5,11 @@ Every field is the variable ``TAGMILL_`` plus its name in capitals.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
     )
     roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="Folders that local files may be read from, joined by `:`; "
+        description="Folders that local files may be read from, joined by `:` or as a JSON list; "
         "the source's own folder where unset.",
     )
     lanes: int | None = Field(
@@ -53,7 +55,7 @@ class Settings(BaseSettings):
     )
     chunk_items: int = Field(256, ge=1, le=1000, description="Items of a chunk at the most.")
     lease_s: float = Field(
-        300.0, gt=0, description="Seconds for which a claim on a chunk holds against other lanes."
+        660.0, gt=0, description="Seconds for which a claim on a chunk holds against other lanes."
     )
     max_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of an image file at the most.")
     max_pixels: int = Field(
@@ -63,9 +65,20 @@ class Settings(BaseSettings):
     @field_validator("roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("["):
+            return json.loads(value)
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
         return value
+
+    @property
+    def lane_count(self) -> int:
+        """Lanes that `run` starts."""
+        if self.lanes:
+            return self.lanes
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     @property
     def models_dir(self) -> Path:
@@ -77,7 +90,7 @@ class Settings(BaseSettings):
         """The store's SQLAlchemy URL, secrets in clear: for the store only."""
         if self.store_url is not None:
             return self.store_url.get_secret_value()
-        return f"sqlite:///{(self.state_dir / 'tagmill.db').absolute()}"
+        return f"sqlite:///{quote(os.fspath((self.state_dir / 'tagmill.db').absolute()))}"
 
 
 def load_settings(**overrides: object) -> Settings:

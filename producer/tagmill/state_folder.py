@@ -57,9 +57,17 @@ class StateFolder:
                     "wait for it, or take another with --state-dir"
                 ) from error
             self.check_room()
-            self._check_format()
+            if not self.check_format():
+                self._write_format()
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(lock)
+            raise StateFolderError(f"state folder {self.path}: {error.strerror}") from error
+        except BaseException:
+            os.close(lock)
+            raise
+        try:
             yield
         finally:
             os.close(lock)  # and with it the lock
@@ -70,20 +78,32 @@ class StateFolder:
         Raises:
             StoreFull: if there is not.
         """
-        free = shutil.disk_usage(self.path).free
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise StateFolderError(f"state folder {self.path}: {error.strerror}") from error
         if free < LEAST_FREE_BYTES:
             raise StoreFull(
                 f"no room left: {free:,} bytes are free under {self.path}, "
                 f"the least is {LEAST_FREE_BYTES:,}"
             )
 
-    def _check_format(self) -> None:
+    def check_format(self) -> bool:
+        """Look whether the folder is one that this release works with.
+
+        Returns:
+            False where it is none yet.
+
+        Raises:
+            StateFolderError: if it is no folder, cannot be read, or is of another format.
+        """
         path = self.path / "format.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise StateFolderError(f"state folder {self.path}: it is a file")
         try:
             found = json.loads(path.read_bytes())["format"]
         except FileNotFoundError:
-            path.write_text(json.dumps({"format": FORMAT}) + "\n")
-            return
+            return False
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StateFolderError(f"{path} is not a state folder's: {error!r}") from error
         if found != FORMAT:
@@ -91,6 +111,13 @@ class StateFolder:
                 f"the state folder {self.path} has format {found!r}, this release works with "
                 f"{FORMAT}: use the tagmill that wrote it, or another folder with --state-dir"
             )
+        return True
+
+    def _write_format(self) -> None:
+        path = self.path / "format.json"
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps({"format": FORMAT}) + "\n")
+        partial.replace(path)
 
 
 def last_words(log: Path) -> str | None:

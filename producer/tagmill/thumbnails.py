@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from tagmill.contract import IMAGE_FORMATS
 from tagmill.errors import SourceError
 from tagmill.sources import path_of
 
@@ -34,36 +36,42 @@ class Thumbnails:
     def get(self, uri: str, version: str) -> bytes | None:
         """The thumbnail of an image as JPEG, ``None`` where it cannot be made (any more)."""
         name = hashlib.blake2b(f"{uri} {version}".encode(), digest_size=16).hexdigest()
-        cached = self._folder / name[:2] / f"{name}.jpg"
-        try:
+        # No image's suffix: a folder that is labelled may hold this cache.
+        cached = self._folder / name[:2] / f"{name}.thumbnail"
+        with contextlib.suppress(OSError):
             return cached.read_bytes()
-        except OSError:
-            pass
         made = self._make(uri)
         if made is not None:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            partial = cached.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(made)
-            partial.replace(cached)
+            with contextlib.suppress(OSError):  # a cache: the next report makes it again
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                partial = cached.with_suffix(f".{os.getpid()}")
+                partial.write_bytes(made)
+                partial.replace(cached)
         return made
 
     def _make(self, uri: str) -> bytes | None:
+        output = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with Image.open(path_of(uri)) as image:
-                    if image.width * image.height > self._max_pixels:
-                        return None
-                    # JPEG only decodes as much as the thumbnail needs.
-                    image.draft("RGB", (SIDE, SIDE))
-                    upright = ImageOps.exif_transpose(image)
-                    if upright.mode != "RGB":
-                        upright = upright.convert("RGBA")
-                    square = ImageOps.fit(upright, (SIDE, SIDE), Image.Resampling.BILINEAR)
-                    flat = Image.new("RGB", square.size, "white")
-                    flat.paste(square, mask=square if square.mode == "RGBA" else None)
-            except (OSError, SyntaxError, ValueError, EOFError, SourceError, MemoryError):
+                self._draw(uri).save(output, "JPEG", quality=_QUALITY)
+            except Exception:  # noqa: BLE001  # an ornament: no file may cost the report
                 return None
-        output = io.BytesIO()
-        flat.save(output, "JPEG", quality=_QUALITY, optimize=True)
         return output.getvalue()
+
+    def _draw(self, uri: str) -> Image.Image:
+        with Image.open(path_of(uri), formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > self._max_pixels:
+                raise SourceError(f"{uri} has {image.width:,} × {image.height:,} pixels")
+            # JPEG only decodes as much as the thumbnail needs.
+            image.draft("RGB", (SIDE, SIDE))
+            image.load()
+            upright: Image.Image = image
+            with contextlib.suppress(Exception):  # broken metadata around sound pixels
+                upright = ImageOps.exif_transpose(image)
+            if upright.mode != "RGB":
+                upright = upright.convert("RGBA")
+            square = ImageOps.fit(upright, (SIDE, SIDE), Image.Resampling.BILINEAR)
+            flat = Image.new("RGB", square.size, "white")
+            flat.paste(square, mask=square if square.mode == "RGBA" else None)
+            return flat

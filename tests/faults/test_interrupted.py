@@ -131,6 +131,20 @@ def test_killed_worker_is_said_and_the_next_run_goes_on(
     check_whole(tagmill, folder, undisturbed)
 
 
+def test_killed_broker_is_said_and_the_next_run_goes_on(
+    tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
+) -> None:
+    run = tagmill.start("run", folder)
+    until(lambda: committed(tagmill) > 50)
+    broker = psutil.Process(run.pid).children()
+    next(process for process in broker if "valkey" in process.name()).kill()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 3
+    assert "tagmill: the embedded broker ended with exit code -9" in said
+    assert not tagmill.left_running()
+    check_whole(tagmill, folder, undisturbed)
+
+
 def test_job_cancelled_from_elsewhere_ends_the_run(tagmill: Tagmill, folder: Path) -> None:
     run = tagmill.start("run", folder)
     until(lambda: committed(tagmill) > 50)

@@ -14,7 +14,7 @@ from tagmill.registry import Registry
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import file_uri
 from tagmill.store import Page, Store
-from tagmill_worker.lane import COMMIT_TRIES, MOST_LOSSES, Lane
+from tagmill_worker.lane import MOST_LOSSES, STORE_TRIES, Lane
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ class Flaky:
 def test_commit_waits_for_a_store_that_comes_back(
     settings: Settings, store: Store, job: str
 ) -> None:
-    away = [StoreError("away")] * (COMMIT_TRIES - 1)
+    away = [StoreError("away")] * (STORE_TRIES - 1)
     store.ledger = Flaky(store, away)  # type: ignore[assignment]
     lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=False)
     assert store.jobs.get(job).ok == 8
@@ -129,7 +129,7 @@ def test_commit_that_cannot_be_is_raised_and_the_chunk_is_done_by_the_next_lane(
     settings: Settings, store: Store, job: str, error: StoreError
 ) -> None:
     ledger = store.ledger
-    store.ledger = Flaky(store, [error] * COMMIT_TRIES)  # type: ignore[assignment]
+    store.ledger = Flaky(store, [error] * STORE_TRIES)  # type: ignore[assignment]
     with pytest.raises(StoreError):
         lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=False)
     store.ledger = ledger

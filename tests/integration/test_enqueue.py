@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def listed(store: Store, folder: Path, **asked: float | None) -> tuple[Job, list
     def send(messages: Sequence[ChunkMessage]) -> None:
         sent.extend(messages)
 
-    enqueue(source, job, store=store, send=send, lanes=2, chunk_items=10)
+    enqueue(source.items(), job, store=store, send=send, lanes=2, chunk_items=10)
     return store.jobs.get(job.id), sent
 
 
@@ -74,7 +73,7 @@ def test_next_job_labels_what_is_new_or_changed(store: Store, folder: Path) -> N
     (folder / "new.jpg").write_bytes(b"new")
     (folder / "49.jpg").unlink()
     source = open_source(str(folder), leave_out=Path("/nowhere"))
-    counted = plan(source, store=store, model="m@1", top_k=5, fresh_since=0.0)
+    counted = plan(source.items(), store=store, model="m@1", top_k=5, fresh_since=0.0)
     assert (counted.listed, counted.skipped, counted.fresh, counted.fresh_bytes) == (50, 48, 2, 10)
     second, sent = listed(store, folder)
     assert (second.listed, second.skipped, second.open) == (50, 48, 2)
@@ -87,22 +86,15 @@ def test_next_job_labels_what_is_new_or_changed(store: Store, folder: Path) -> N
 
 
 def test_listing_that_breaks_off_leaves_what_it_wrote(store: Store) -> None:
-    class Breaking:
-        name = "file:///x"
-
-        def __init__(self) -> None:
-            self.passed_over: Counter[str] = Counter()
-
-        def items(self) -> Iterator[tuple[str, str]]:
-            for n in range(3 * PAGE_ITEMS):
-                if n == 2 * PAGE_ITEMS + 5:
-                    raise RuntimeError("the disk went away")
-                yield f"file:///x/{n}.jpg", "1-1"
+    def breaking() -> Iterator[tuple[str, str]]:
+        for n in range(2 * PAGE_ITEMS + 5):
+            yield f"file:///x/{n}.jpg", "1-1"
+        raise RuntimeError("the disk went away")
 
     job = store.jobs.create(source="file:///x", model="m@1", top_k=5)
     sent: list[ChunkMessage] = []
     with pytest.raises(RuntimeError):
-        enqueue(Breaking(), job, store=store, send=sent.extend, lanes=2, chunk_items=256)
+        enqueue(breaking(), job, store=store, send=sent.extend, lanes=2, chunk_items=256)
     there = store.jobs.get(job.id)
     assert there.state is JobState.LISTING
     assert there.listed == PAGE_ITEMS

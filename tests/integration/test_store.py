@@ -7,63 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import inspect, text
+from support.ledger import MODEL, SUMMARY, claim, ended, items, job_with, outcomes
 
 from tagmill.contract import (
-    ChunkSummary,
     ClaimedChunk,
     ErrorCode,
     Item,
     JobState,
-    Label,
-    Outcome,
     Status,
 )
 from tagmill.errors import ClaimLost, StoreError, UnknownJob
-from tagmill.store import Job, Page, Store
+from tagmill.store import Page, Store
 from tagmill.store.database import HEAD
 from tagmill.store.schema import metadata
-
-MODEL = "m@1"
-SUMMARY = ChunkSummary(lane="lane", seen={"cat": 1})
-
-
-def items(count: int, start: int = 0) -> list[Item]:
-    return [Item(n=n, uri=f"file:///{n}.jpg", version="1-2") for n in range(start, start + count)]
-
-
-def job_with(store: Store, *sizes: int, top_k: int = 5, fresh_since: float | None = 0.0) -> Job:
-    """A job whose listing is complete, with chunks of these sizes."""
-    job = store.jobs.create(source="file:///x", model=MODEL, top_k=top_k, fresh_since=fresh_since)
-    chunks, start = [], 0
-    for size in sizes:
-        chunks.append(items(size, start))
-        start += size
-    store.ledger.append(job.id, Page(chunks=chunks, skipped=[], cursor=None))
-    return store.jobs.get(job.id)
-
-
-def claim(store: Store, job: Job, seq: int = 0, *, redelivered: bool = False) -> ClaimedChunk:
-    found = store.ledger.claim(job.id, seq, lane="lane", lease_s=60, redelivered=redelivered)
-    assert found is not None
-    return found
-
-
-def outcomes(chunk: ClaimedChunk, error: ErrorCode | None = None) -> list[Outcome]:
-    label = Label(id="n1", name='Ä cat, "quoted"', score=0.25)
-    return [
-        Outcome(
-            n=item.n,
-            uri=item.uri,
-            version=item.version,
-            status=Status.FAILED if error else Status.OK,
-            error=error,
-            message="why" if error else None,
-            width=None if error else 3,
-            height=None if error else 4,
-            labels=() if error else (label,),
-        )
-        for item in chunk.items
-    ]
 
 
 def test_migrations_make_the_schema_that_the_code_uses(store: Store) -> None:
@@ -98,7 +54,7 @@ def test_job_is_found_by_what_its_id_begins_with(store: Store) -> None:
     other = job_with(store, 1)
     assert store.jobs.get(job.id[:-1] if job.id[:-1] != other.id[:-1] else job.id) == job
     assert {found.id for found in store.jobs.recent()} == {job.id, other.id}
-    for wrong in ("", "nosuch", job.id[:3], "%"):
+    for wrong in ("", "nosuch", job.id[:3], "%", "\udcff", "a\0"):
         with pytest.raises(UnknownJob):
             store.jobs.get(wrong)
 
@@ -164,17 +120,6 @@ def test_lease_that_ran_out_frees_the_chunk(store: Store) -> None:
     assert claim(store, job).attempt == 2
 
 
-def test_released_chunks_are_named_and_can_be_claimed(store: Store) -> None:
-    job = job_with(store, 1, 1, 1)
-    done = claim(store, job, 0)
-    store.ledger.commit(done, outcomes(done), SUMMARY)
-    held = claim(store, job, 1)
-    assert store.ledger.release_all(job.id) == [1, 2]
-    with pytest.raises(ClaimLost):
-        store.ledger.commit(held, outcomes(held), SUMMARY)
-    assert claim(store, job, 1).attempt == 2
-
-
 def test_done_and_cancelled_chunks_are_not_to_be_had(store: Store) -> None:
     job = job_with(store, 1, 1)
     first = claim(store, job, 0)
@@ -211,23 +156,6 @@ def test_split_halves_take_the_chunks_place_down_to_lane_lost(store: Store) -> N
     assert (lost.n, lost.error) == (0, ErrorCode.LANE_LOST)
 
 
-def test_failed_items_are_queued_again_and_have_no_outcome_until_redone(store: Store) -> None:
-    job = job_with(store, 3, 2)
-    for seq, error in ((0, ErrorCode.FORBIDDEN), (1, None)):
-        chunk = claim(store, job, seq)
-        store.ledger.commit(chunk, outcomes(chunk, error), SUMMARY)
-    assert store.ledger.requeue_failed(job.id, chunk_items=2) == 3
-    again = store.jobs.get(job.id)
-    assert (again.state, again.ok, again.failed, again.open) == (JobState.RUNNING, 2, 0, 3)
-    for seq in (2, 3):
-        chunk = claim(store, job, seq)
-        store.ledger.commit(chunk, outcomes(chunk), SUMMARY)
-    done = store.jobs.get(job.id)
-    assert (done.state, done.ok, done.failed, done.listed) == (JobState.DONE, 5, 0, 5)
-    assert [result.n for result in store.outcomes.results(job.id)] == [0, 1, 2, 3, 4]
-    assert store.ledger.requeue_failed(job.id, chunk_items=2) == 0
-
-
 def test_known_are_items_of_the_same_version_model_and_top_k(store: Store) -> None:
     job = job_with(store, 2)
     chunk = claim(store, job)
@@ -250,6 +178,23 @@ def test_failures_in_the_bytes_are_known_and_others_are_not(store: Store) -> Non
         store.ledger.commit(chunk, outcomes(chunk, error), SUMMARY)
     asked = {"file:///0.jpg": "1-2", "file:///1.jpg": "1-2"}
     assert set(store.outcomes.known(asked, model=MODEL, top_k=5, since=0)) == {"file:///0.jpg"}
+
+
+def test_of_several_outcomes_the_newest_is_known(store: Store) -> None:
+    for error in (None, ErrorCode.CORRUPT, None):
+        newest = job_with(store, 1)
+        ended(store, newest, error=error)
+        known = store.outcomes.known({"file:///0.jpg": "1-2"}, model=MODEL, top_k=5, since=0)
+        assert known["file:///0.jpg"].job == newest.id
+
+
+def test_two_that_come_first_at_once_make_one_schema(store_url: str) -> None:
+    stores = [Store(store_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Store.prepare, stores))
+    assert [store.database.revision() for store in stores] == [HEAD] * 4
+    for store in stores:
+        store.close()
 
 
 def test_results_hold_skipped_items_in_listing_order(store: Store) -> None:

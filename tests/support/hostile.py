@@ -49,6 +49,13 @@ def png_bomb(side: int = 65_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", rows) + part(b"IEND", b"")
 
 
+def damaged_png() -> bytes:
+    """A PNG with one byte of its pixels changed."""
+    data = bytearray(encoded(picture().rotate(7), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
+
+
 def orientations() -> dict[str, bytes]:
     """The same picture under every EXIF orientation: 300 × 200 stored."""
     found = {}
@@ -79,6 +86,7 @@ def files() -> dict[str, tuple[bytes, str]]:
         "cut.jpg": (lambda: jpeg()[:-2000], "corrupt"),
         "cut-early.jpg": (lambda: jpeg()[:30], "corrupt"),
         "cut.png": (lambda: encoded(picture(mode="RGBA").rotate(7), "PNG")[:2000], "corrupt"),
+        "damaged.png": (damaged_png, "corrupt"),
         "bomb.png": (png_bomb, "too_large"),
         "photo.heic": (lambda: b"\0\0\0\x18ftypheic" + b"\0" * 500, "not_an_image"),
         "alpha.png": (lambda: encoded(alpha, "PNG"), "ok"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_ties_go_to_the_class_that_comes_first() -> None:
     labelled = loop(lambda _: Fetched(data=b"\x00", version="v")).run(items(1), top_k=3)
     assert [label.id for label in labelled.outcomes[0].labels] == ["n2", "n0", "n1"]
     assert [label.score for label in labelled.outcomes[0].labels] == [1.0, 0.0, 0.0]
+
+
+def test_ties_at_the_edge_of_top_k_go_to_the_class_that_comes_first() -> None:
+    scores = np.zeros(1000, np.float32)
+    scores[[900, 3, 500]] = 0.25
+    labels = [(f"n{i}", str(i)) for i in range(1000)]
+    equal = dataclasses.replace(loop(lambda _: Fetched(data=b"\x10", version="v")), labels=labels)
+    assert [label.id for label in equal._best(scores, 2)] == ["n3", "n500"]
 
 
 def test_more_labels_than_classes_are_all_classes() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 from support import hostile
 
 from tagmill.contract import Item
-from tagmill.errors import PermanentItemError
+from tagmill.errors import PermanentItemError, TransientItemError
 from tagmill.sources import file_uri
-from tagmill_worker.fetch import LocalFetch
+from tagmill_worker.fetch import LocalFetch, _parts
 
 
 def item(path: Path | str) -> Item:
@@ -102,3 +103,27 @@ def test_the_version_is_of_what_was_read(tmp_path: Path) -> None:
     path.write_bytes(b"12345")
     fetched = LocalFetch([tmp_path], max_bytes=100)(item(path))
     assert fetched.version == f"5-{path.stat().st_mtime_ns}"
+
+
+def test_reading_that_ends_early_is_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"12345")
+    real = os.fstat
+
+    def longer(descriptor: int) -> os.stat_result:
+        found = real(descriptor)
+        return os.stat_result([*found[:6], found.st_size + 3, *found[7:]])
+
+    monkeypatch.setattr("tagmill_worker.fetch.os.fstat", longer)
+    with pytest.raises(TransientItemError, match="reading ended after 5 of 8 bytes"):
+        LocalFetch([tmp_path], max_bytes=100)(item(path))
+
+
+def test_a_read_may_bring_less_than_was_asked_for() -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(2, size or 0))
+
+    assert b"".join(_parts(Slow(b"12345678"), 7)) == b"1234567"

@@ -33,6 +33,14 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         load_settings()
 
 
+def test_roots_are_joined_by_colons_or_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("/a b:/c", '["/a b", "/c"]'):
+        monkeypatch.setenv("TAGMILL_ROOTS", text)
+        assert load_settings().roots == (Path("/a b"), Path("/c"))
+    monkeypatch.setenv("TAGMILL_ROOTS", '["/x:y"]')
+    assert load_settings().roots == (Path("/x:y"),)
+
+
 def test_secrets_do_not_show() -> None:
     settings = load_settings(
         broker_url="redis://:hush@host/0", store_url="postgresql+psycopg://u:hush@host/d"

@@ -67,6 +67,13 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert 100 < pixels.mean() < 155
 
 
+def test_dark_sixteen_bits_stay_dark_in_every_format() -> None:
+    dark = np.tile(np.arange(200, dtype=np.uint16), (200, 1))
+    pgm = b"P5 200 200 65535\n" + dark.astype(">u2").tobytes()
+    for data in (pgm, hostile.encoded(Image.fromarray(dark), "PNG")):
+        assert small(data).max() <= 1
+
+
 def test_of_an_animation_the_first_frame_counts() -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("lime", "red")]
     for kind in ("GIF", "WEBP"):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from support import hostile
 
 from tagmill.errors import SourceError
-from tagmill.sources import default_roots, file_uri, open_source, path_of
+from tagmill.sources import (
+    default_roots,
+    file_uri,
+    open_source,
+    path_of,
+    printable,
+    readable,
+)
 
 NOWHERE = Path("/nowhere")
 
@@ -57,6 +64,23 @@ def test_folder_lists_images_only_and_counts_the_rest(tmp_path: Path) -> None:
 def test_state_folder_inside_the_source_is_not_listed(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", ".tagmill/thumbnails/b.jpg")
     assert names(open_source(str(tmp_path), leave_out=tmp_path / ".tagmill"), tmp_path) == ["a.jpg"]
+
+
+def test_state_folder_is_not_listed_by_whichever_way_one_gets_there(tmp_path: Path) -> None:
+    fill(tmp_path, "real/a.jpg", "real/state/b.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    state = tmp_path / "real" / "state"
+    for text in ("link", "real"):
+        source = open_source(str(tmp_path / text), leave_out=state)
+        assert names(source, tmp_path / text) == ["a.jpg"]
+    source = open_source(f"{tmp_path}/link/**/*.jpg", leave_out=state)
+    assert names(source, tmp_path / "link") == ["a.jpg"]
+
+
+def test_what_a_terminal_would_obey_is_written_as_an_escape() -> None:
+    uri = file_uri("/a/\x1b[31mred\x07\n\udcff é🦊")
+    assert readable(uri) == "/a/\\x1b[31mred\\x07\\n\ufffd é🦊"
+    assert printable("\udcff") == "\\udcff"
 
 
 def test_hostile_folder_is_listed_whole(tmp_path: Path) -> None:
@@ -120,6 +144,8 @@ def test_manifest_lists_paths_and_uris(tmp_path: Path, name: str, text: str) -> 
         ("list.jsonl", '{"path": "a.jpg"}\n', "line 1: no text under 'uri'"),
         ("list.csv", "path\na.jpg\n", "line 1: no column 'uri' among"),
         ("list.csv", "uri,label\na.jpg,x,y\n", "line 2: not the 2 columns"),
+        ("list.csv", 'uri\n"a.jpg\nb.jpg\n', "not CSV: unexpected end of data"),
+        ("list.jsonl", r'"file:///a/\ud83d.jpg"' + "\n", "line 1: .* surrogates not allowed"),
         ("list.txt", "a.jpg\nhttp://host/b.jpg\n", "line 2: 'http://host/b.jpg' is not on"),
         ("list.txt", "a\0b.jpg\n", "line 1: .* holds a NUL"),
         ("list.txt", "x" * 20_000 + "\n", "line 1: 20,000 characters, the limit is 16,384"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tagmill.errors import TagmillError
+from tagmill.errors import ModelUnavailable, TagmillError
 from tagmill.registry import Registry
 from tagmill.settings import load_settings
 
@@ -33,6 +33,11 @@ def main() -> int:
         from tagmill_worker.app import run_worker
 
         return run_worker(settings, lanes=arguments.count, warm_up=arguments.warm_up)
+    except ImportError as error:
+        print(  # noqa: T201  # as below
+            f"tagmill: lanes need {error.name}: pip install 'tagmill[cpu]'", file=sys.stderr
+        )
+        return ModelUnavailable.exit_code
     except TagmillError as error:
         print(f"tagmill: {error}", file=sys.stderr)  # noqa: T201  # this is a command
         return error.exit_code

@@ -147,10 +147,8 @@ class ChunkLoop:
         )
 
     def _best(self, scores: npt.NDArray[np.float32], top_k: int) -> tuple[Label, ...]:
-        count = min(top_k, len(scores))
-        best = np.argpartition(scores, -count)[-count:]
-        # Ties go to the class that the model names first, so that results can be compared.
-        ordered = best[np.lexsort((best, -scores[best]))]
+        # Stable: ties go to the class that the model names first, so that results can be compared.
+        ordered = np.argsort(-scores, kind="stable")[:top_k]
         return tuple(
             Label(id=self.labels[i][0], name=self.labels[i][1], score=round(float(scores[i]), 6))
             for i in ordered.tolist()

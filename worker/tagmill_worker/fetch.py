@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
 from tagmill.contract import ErrorCode, Item
@@ -68,7 +69,8 @@ class LocalFetch:
                 roots = ", ".join(self._roots) or "none"
                 raise PermanentItemError(
                     ErrorCode.OUTSIDE_ROOTS,
-                    f"the file leads outside the allowed folders ({roots}); see TAGMILL_ROOTS",
+                    f"the file leads outside the allowed folders ({roots}): "
+                    "allow another with --root or TAGMILL_ROOTS",
                 )
             kind = os.lstat(path).st_mode
             if not stat.S_ISREG(kind):
@@ -99,5 +101,20 @@ class LocalFetch:
                     f"{found.st_size:,} bytes, the limit is {self._max_bytes:,} "
                     "(TAGMILL_MAX_BYTES)",
                 )
-            data = file.read(self._max_bytes)
+            data = b"".join(_parts(file, found.st_size))
+        if len(data) < found.st_size:
+            raise TransientItemError(
+                ErrorCode.UNAVAILABLE,
+                f"reading ended after {len(data):,} of {found.st_size:,} bytes",
+            )
         return Fetched(data=data, version=f"{found.st_size}-{found.st_mtime_ns}")
+
+
+def _parts(file: RawIOBase, size: int) -> Iterator[bytes]:
+    """Bytes of a file until its size is reached: one read may bring less than was asked for."""
+    while size > 0:
+        part = file.read(size)
+        if not part:
+            return
+        size -= len(part)
+        yield part

@@ -26,10 +26,11 @@ from PIL import (
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
-from tagmill.contract import ErrorCode
+from tagmill.contract import IMAGE_FORMATS, ErrorCode
 from tagmill.errors import PermanentItemError
 
 # Importing a plugin registers its format; a format that is asked for and not registered makes
@@ -38,10 +39,8 @@ _PLUGINS = (
     JpegImagePlugin, PngImagePlugin, GifImagePlugin, WebPImagePlugin, AvifImagePlugin,
     BmpImagePlugin, TiffImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin,
 )  # fmt: skip
-_WANTED = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
-
-FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-"""What Pillow may try: raster formats only, none that starts another program."""
+FORMATS = tuple(name for name in IMAGE_FORMATS if name in Image.OPEN)
+"""Those of them that this build of Pillow has."""
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -127,7 +126,7 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except _BROKEN as error:
-            raise _not_opened(data) from error
+            raise _not_opened(data, error) from error
         with image:
             width, height = image.size
             if width * height > max_pixels:
@@ -136,10 +135,6 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
                     f"{width:,} × {height:,} pixels, the limit is {max_pixels:,} in all "
                     "(TAGMILL_MAX_PIXELS)",
                 )
-            try:
-                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            except _BROKEN:
-                orientation = 1  # broken metadata around sound pixels
             try:
                 pixels = _fit(image, geometry)
             except MemoryError as error:
@@ -151,6 +146,10 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
                 raise PermanentItemError(
                     ErrorCode.CORRUPT, _why_corrupt(image.format, data, error)
                 ) from error
+            try:  # after the pixels: of some formats Pillow loads them to find the metadata
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            except _BROKEN:
+                orientation = 1  # broken metadata around sound pixels
     if orientation in _UPRIGHT:
         # The crop is centred, so that turning the small result is turning the large original.
         pixels = pixels.transpose(_UPRIGHT[orientation])
@@ -169,29 +168,40 @@ def _fit(image: Any, geometry: Geometry) -> Any:
     else:
         image.draft(None, (geometry.size, geometry.size))
     image.load()
-    image = _as_rgb(image)
     width, height = image.size  # draft mode may have scaled it
     box = (0.0, 0.0, float(width), float(height))
     if geometry.name == "center_crop":
         side = min(width, height) / geometry.resize_ratio
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    return image.resize((geometry.size, geometry.size), FILTER, box=box)
+    # Of sixteen bits a sample Pillow's own conversion would clip where it should scale.
+    is_sixteen_bit = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    mode = _mode_to_resize(image)
+    if image.mode != mode:
+        image = image.convert(mode)
+    small = image.resize((geometry.size, geometry.size), FILTER, box=box)
+    return _as_rgb(small, is_sixteen_bit=is_sixteen_bit)
 
 
-def _as_rgb(image: Any) -> Any:
-    """Turn any of Pillow's modes into RGB, transparency laid over white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _mode_to_resize(image: Any) -> str:
+    """A mode that can be resized and loses nothing of what the image shows."""
     if image.mode.startswith("I;16"):
-        # Sixteen bits a sample: Pillow's own conversion would clip where it should scale.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return "I"
     if image.mode in ("I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image, dtype=np.float64))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        return str(image.mode)
+    transparent = ("RGBA", "LA", "PA", "La", "RGBa")
+    return "RGBA" if image.mode in transparent or "transparency" in image.info else "RGB"
+
+
+def _as_rgb(image: Any, *, is_sixteen_bit: bool) -> Any:
+    """Turn a small image of mode RGB, RGBA, I or F into RGB, transparency laid over white."""
+    if image.mode == "RGBA":
         return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image).convert("RGB")
-    return image.convert("RGB")
+    if image.mode in ("I", "F"):
+        samples = np.asarray(image, dtype=np.float64)
+        plain = (samples / 256).astype(np.uint8) if is_sixteen_bit else _stretched(samples)
+        return Image.fromarray(plain).convert("RGB")
+    return image
 
 
 def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
@@ -203,13 +213,14 @@ def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     return samples.astype(np.uint8)
 
 
-def _not_opened(data: bytes) -> PermanentItemError:
+def _not_opened(data: bytes, error: BaseException) -> PermanentItemError:
     """What to say of bytes that no format's header was found in."""
     for signature, kind in _SIGNATURES.items():
         if data.startswith(signature):
-            return PermanentItemError(
-                ErrorCode.CORRUPT, f"the {kind} has no readable header in its {len(data):,} bytes"
-            )
+            sentence = f"the {kind} has no readable header in its {len(data):,} bytes"
+            if not isinstance(error, UnidentifiedImageError):
+                sentence = _why_corrupt(kind, data, error)
+            return PermanentItemError(ErrorCode.CORRUPT, sentence)
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis"):
         sentence = "HEIC images are not read: convert them to JPEG first"
     elif not data.strip(b"\0"):

@@ -19,7 +19,7 @@ from tenacity import (
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
-from tagmill.errors import ClaimLost, StoreError, StoreFull
+from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, StoreFull
 from tagmill.registry import ModelVersion, Registry
 from tagmill.settings import Settings
 from tagmill.store import Store
@@ -36,7 +36,8 @@ KEPT_MODELS = 3
 MOST_LOSSES = 2
 """Claims of a chunk that may end in a lost lane before it is split."""
 
-COMMIT_TRIES = 5
+STORE_TRIES = 5
+"""Of a claim or a commit while the store is away."""
 
 
 class Lane:
@@ -66,7 +67,14 @@ class Lane:
         self._store = store
         self._registry = registry
         self._clock = clock
-        self._sleep = sleep
+        self._patient = Retrying(
+            stop=stop_after_attempt(STORE_TRIES),
+            wait=wait_random_exponential(multiplier=1.0, max=30.0),
+            retry=retry_if_exception_type(StoreError) & retry_if_not_exception_type(StoreFull),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            sleep=sleep,
+            reraise=True,
+        )
         self._fetch = LocalFetch(settings.roots, max_bytes=settings.max_bytes)
         self._loops: OrderedDict[str, ChunkLoop] = OrderedDict()
         self._ended_at: float | None = None
@@ -97,20 +105,21 @@ class Lane:
             StoreError: if the store stays away; the chunk stays claimed until its lease ends.
             ModelUnavailable: if the job's model cannot be loaded.
         """
-        started = self._clock()
-        waiting_s = started - self._ended_at if self._ended_at is not None else 0.0
-        claim = self._store.ledger.claim(
+        asked_at = self._clock()
+        claim = self._patient(
+            self._store.ledger.claim,
             message.job,
             message.seq,
             lane=self.name,
             lease_s=self._settings.lease_s,
             redelivered=redelivered,
         )
+        waiting_s = self._clock() - (self._ended_at or asked_at)
         if claim is None:
             log.info("nothing to do job=%s chunk=%d", message.job, message.seq)
             return []
         try:
-            if claim.attempt > MOST_LOSSES:
+            if claim.losses >= MOST_LOSSES:
                 return self._split(claim)
             labelled = self._loop(claim.model).run(claim.items, top_k=claim.top_k)
             self._commit(claim, labelled, waiting_s)
@@ -124,7 +133,7 @@ class Lane:
         seqs = self._store.ledger.split(claim, lane=self.name)
         log.error(
             "chunk lost its lane %d times, split job=%s chunk=%d items=%d into=%s",
-            claim.attempt - 1,
+            claim.losses,
             claim.job,
             claim.seq,
             len(claim.items),
@@ -147,15 +156,8 @@ class Lane:
             failures=labelled.failures,
         )
         started = self._clock()
-        patient = Retrying(
-            stop=stop_after_attempt(COMMIT_TRIES),
-            wait=wait_random_exponential(multiplier=1.0, max=30.0),
-            retry=retry_if_exception_type(StoreError) & retry_if_not_exception_type(StoreFull),
-            before_sleep=before_sleep_log(log, logging.WARNING),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        patient(self._store.ledger.commit, claim, labelled.outcomes, summary)
+        self._commit_s = 0.0  # told in the summary above, once
+        self._patient(self._store.ledger.commit, claim, labelled.outcomes, summary)
         self._commit_s = self._clock() - started
         log.info(
             "labelled job=%s chunk=%d items=%d failed=%d fetch_s=%.3f decode_s=%.3f "
@@ -179,11 +181,17 @@ class Lane:
         loop = self._loops.get(model)
         if loop is None:
             version = _version(model)
+            labels = self._registry.labels(version)
+            classes = self._registry.card(version).classes
+            if len(labels) != classes:
+                raise ModelUnavailable(
+                    f"model {version} has {classes:,} classes and {len(labels):,} labels"
+                )
             loop = ChunkLoop(
                 fetch=self._fetch,
                 decode=_decoder(self._geometry(model), self._settings.max_pixels),
                 classifier=load_classifier(self._settings.classifier, self._registry, version),
-                labels=self._registry.labels(version),
+                labels=labels,
             )
             self._loops[model] = loop
             while len(self._loops) > KEPT_MODELS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from tagmill_worker.lane import Lane
 
 log = logging.getLogger(__name__)
 
+_JOB = re.compile(r"[0-9a-z-]{1,32}")
+
 
 def parse_message(body: dict[str, Any]) -> ChunkMessage:
     """Read the body of a message, which anybody may have sent.
@@ -30,11 +33,11 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
     if set(body) != {"v", "job", "seq"}:
         raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]}")
     version, job, seq = body["v"], body["job"], body["seq"]
-    if version != MESSAGE_VERSION:
+    if type(version) is not int or version != MESSAGE_VERSION:
         raise MessageError(
             f"a message of version {version!r:.40}, this lane reads {MESSAGE_VERSION}"
         )
-    if not isinstance(job, str) or not 0 < len(job) <= 32 or not job.isascii():
+    if not isinstance(job, str) or not _JOB.fullmatch(job):
         raise MessageError(f"a message for job {job!r:.40}")
     if type(seq) is not int or not 0 <= seq < 2**62:
         raise MessageError(f"a message for chunk {seq!r:.40}")
@@ -57,7 +60,9 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
         try:
             if warm_up:
                 lane.warm_up(warm_up)
-        except TagmillError as error:
+        except (
+            Exception
+        ) as error:  # Celery would swallow it and hand tasks to a process without lane
             _stop_worker(error)
             raise
         lanes.append(lane)
@@ -74,12 +79,14 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
         try:
             for split in lanes[0].do(message, redelivered=redelivered):
                 app.send_task(LABEL_TASK, kwargs=split.as_kwargs(), queue=LABEL_QUEUE)
-        except TagmillError as error:
+        except Exception as error:  # the task boundary: whatever it was, the message stays
             _stop_worker(error)
             raise Reject(str(error), requeue=True) from error
 
 
-def _stop_worker(error: TagmillError) -> None:
+def _stop_worker(error: Exception) -> None:
     """End the whole worker, finishing what other lanes have in hand: every lane would meet this."""
-    log.error("the worker stops: %s", error)
+    if not isinstance(error, TagmillError):
+        log.error("a fault in the code", exc_info=error)
+    log.error("the worker stops: %s", error if isinstance(error, TagmillError) else repr(error))
     os.kill(os.getppid(), signal.SIGTERM)

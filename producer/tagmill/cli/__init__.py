@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import typer
 
 from tagmill import __version__
 from tagmill.cli import doctor, jobs, models, run
-from tagmill.errors import TagmillError
+from tagmill.errors import MissingError, TagmillError
+from tagmill.sources import printable
 
 app = typer.Typer(
     name="tagmill",
@@ -31,6 +34,9 @@ app.command()(doctor.doctor)
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
+FAULT = 70
+"""The exit code of a fault in the code, as sysexits.h has it."""
+
 
 @app.callback(invoke_without_command=True)
 def _options(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
@@ -40,12 +46,18 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run the command line; every error that tagmill raises on purpose is one line and a code."""
+    """Run the command line; what goes wrong is one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names hold what a terminal may not show
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except TagmillError as error:
-        print(f"tagmill: {error}", file=sys.stderr)
+        print(f"tagmill: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -53,6 +65,14 @@ def main() -> None:
         # Whoever read our output has enough, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        print(f"tagmill: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(MissingError.exit_code)
+    except Exception:  # noqa: BLE001  # the outermost boundary
+        traceback.print_exc()
+        print("tagmill: this is a fault of tagmill's, please report it", file=sys.stderr)
+        sys.exit(FAULT)
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

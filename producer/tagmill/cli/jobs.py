@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Annotated
 import typer
 from rich.console import Console, OverflowMethod
 from rich.table import Table
+from rich.text import Text
 
 from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
 from tagmill.errors import UnknownJob, UsageError
-from tagmill.export import WRITERS, check_writable, export, format_of
-from tagmill.report import readable
+from tagmill.export import WRITERS, check_results_file, export
 from tagmill.settings import load_settings
+from tagmill.sources import readable
+from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Result, Store
 
 JobId = Annotated[
@@ -29,9 +32,14 @@ JobId = Annotated[
 ]
 
 
-def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = None) -> None:
+def status(
+    context: typer.Context,
+    job_id: JobId = None,
+    as_json: AsJson = False,
+    state_dir: StateDir = None,
+) -> None:
     """Show jobs and how far they are."""
-    store = _existing_store(state_dir)
+    store = _existing_store(context, state_dir)
     jobs = [store.jobs.get(job_id)] if job_id else store.jobs.recent()
     if as_json:
         for job in jobs:
@@ -47,7 +55,7 @@ def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = 
         table.add_column(name, justify="right" if right else "left", overflow=overflow)
     for job in jobs:
         numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
-        table.add_row(job.id, job.state, *numbers, readable(job.source))
+        table.add_row(job.id, job.state, *numbers, Text(readable(job.source)))
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
@@ -56,6 +64,7 @@ def status(job_id: JobId = None, as_json: AsJson = False, state_dir: StateDir = 
 
 
 def results(
+    context: typer.Context,
     job_id: JobId = None,
     out: Out = None,
     kind: Annotated[
@@ -72,35 +81,52 @@ def results(
         raise UsageError(f"--format {kind}: stdout takes jsonl or csv; others go to --out")
     outputs = out or []
     for path in outputs:
-        format_of(path)
-        check_writable(path)
-    store = _existing_store(state_dir)
+        check_results_file(path)
+    store = _existing_store(context, state_dir)
     job = store.jobs.get(job_id) if job_id else _newest(store)
     for path in outputs:
         export(_only(store.outcomes.results(job.id), only), path)
-    if not outputs:
+    if outputs:
+        return
+    try:
         WRITERS[kind](_only(store.outcomes.results(job.id), only), sys.stdout.buffer)
+    except BrokenPipeError as error:  # Typer would make it an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from error
 
 
 def cancel(
+    context: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")],
     state_dir: StateDir = None,
 ) -> None:
     """End a job; what it has labelled stays."""
-    store = _existing_store(state_dir)
+    store = _existing_store(context, state_dir)
     job = store.jobs.get(job_id)
     if not store.jobs.cancel(job.id):
         raise UsageError(f"job {job.id} is {job.state} already")
     print(f"job {job.id} cancelled; {job.ok + job.failed:,} outcomes stay", file=sys.stderr)
 
 
-def _existing_store(state_dir: Path | None) -> Store:
+def _existing_store(context: typer.Context, state_dir: Path | None) -> Store:
+    """The store that TAGMILL_STORE_URL names, else the state folder's.
+
+    A state folder that is named on the command line is meant, whatever the environment says.
+    """
     settings = load_settings(state_dir=state_dir)
-    if settings.store_url is None and not (settings.state_dir / "tagmill.db").exists():
+    if _named_by_hand(context, "state_dir"):
+        settings = settings.model_copy(update={"store_url": None})
+    is_there = StateFolder(settings.state_dir).check_format()
+    if settings.store_url is None and not is_there:
         raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
     store = Store(settings.store_address)
     store.prepare()
     return store
+
+
+def _named_by_hand(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _newest(store: Store) -> Job:

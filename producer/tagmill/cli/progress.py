@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from types import TracebackType
 
 from rich.console import Console
@@ -69,7 +69,7 @@ class LiveProgress:
         rate = (done - before) / (now - then) if now > then and done else 0.0
         if self._live is None:
             if job.listed > job.skipped:
-                print(_line(progress, rate), file=sys.stderr)
+                print(" · ".join([_line(progress, rate), *_seen(progress)]), file=sys.stderr)
             return
         self._live.update(_panel(progress, rate), refresh=True)
 
@@ -84,7 +84,8 @@ def _line(progress: Progress, rate: float) -> str:
         if job.state is not JobState.LISTING:
             parts.append(f"{clock((total - done) / rate)} left")
     if job.failed:
-        parts.append(f"{job.failed:,} failed")
+        why = ", ".join(f"{n:,} × {code}" for code, n in progress.failures.most_common(3))
+        parts.append(f"{job.failed:,} failed" + (f" ({why})" if why else ""))
     if not done:
         parts.append("lanes are starting" if total else "listing")
     return " · ".join(parts)
@@ -98,12 +99,21 @@ def _panel(progress: Progress, rate: float) -> Table:
     bar = Text("━" * filled, style="green") + Text("━" * (width - filled), style="bright_black")
     grid = Table.grid()
     grid.add_row(bar + Text("  " + _line(progress, rate)))
-    if progress.seen:
-        most = ", ".join(
-            f"{name.replace('_', ' ')} {count:,}" for name, count in progress.seen.most_common(5)
-        )
-        grid.add_row(Text(f"seen most: {most}", style="dim", overflow="ellipsis", no_wrap=True))
+    for seen in _seen(progress):
+        grid.add_row(Text(seen, style="dim", overflow="ellipsis", no_wrap=True))
     return grid
+
+
+def _seen(progress: Progress) -> list[str]:
+    """What is being seen most, as one phrase; nothing where nothing was seen yet."""
+    if not progress.seen:
+        return []
+    return [f"seen most: {counted(progress.seen)}"]
+
+
+def counted(names: Counter[str]) -> str:
+    """The commonest labels and how often each was seen."""
+    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in names.most_common(5))
 
 
 def clock(seconds: float) -> str:

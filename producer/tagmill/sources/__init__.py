@@ -15,11 +15,19 @@ from typing import Protocol
 from tagmill.errors import SourceError
 from tagmill.sources.folder import FolderSource
 from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
-from tagmill.sources.local import file_uri, file_version, path_of
+from tagmill.sources.local import file_uri, file_version, path_of, printable, readable
 from tagmill.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from tagmill.sources.manifest import ManifestSource
 
-__all__ = ["Source", "default_roots", "file_uri", "open_source", "path_of"]
+__all__ = [
+    "Source",
+    "default_roots",
+    "file_uri",
+    "open_source",
+    "path_of",
+    "printable",
+    "readable",
+]
 
 
 class Source(Protocol):
@@ -75,10 +83,12 @@ def open_source(text: str, *, leave_out: Path) -> Source:
         return FolderSource(path, leave_out=os.path.abspath(leave_out))
     if os.path.lexists(path):
         if path.lower().endswith(MANIFEST_SUFFIXES):
+            if not os.path.isfile(path):
+                raise SourceError(f"{text}: a manifest is a regular file, this is none")
             return ManifestSource(path)
         return FileSource(path)
     if is_pattern(path):
-        return GlobSource(path)
+        return GlobSource(path, leave_out=os.fspath(leave_out))
     raise SourceError(f"{text}: no such file or folder")
 
 

@@ -7,7 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tagmill.errors import SourceError
-from tagmill.sources.local import IMAGE_SUFFIXES, file_uri, file_version, has_image_suffix, quote
+from tagmill.sources.local import (
+    file_uri,
+    file_version,
+    has_image_suffix,
+    is_same_folder,
+    quote,
+)
 
 
 class FolderSource:
@@ -45,9 +51,9 @@ class FolderSource:
             for name, is_folder in entries:
                 path = path_prefix + name
                 if not is_folder:
-                    if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+                    if has_image_suffix(name):
                         yield uri_prefix + quote(name), file_version(path)
-                elif path != self._leave_out:
+                elif not is_same_folder(path, self._leave_out):
                     try:
                         stack.append((path, self._entries(path)))
                     except OSError as error:

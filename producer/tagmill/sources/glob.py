@@ -27,12 +27,14 @@ class GlobSource:
 
     Args:
         pattern: absolute.
+        leave_out: a folder of which nothing is listed.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, leave_out: str) -> None:
         self.name = file_uri(pattern)
         self.passed_over: Counter[str] = Counter()
         self._pattern = pattern
+        self._left_out = os.path.realpath(leave_out) + "/"
 
     def items(self) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``."""
@@ -40,5 +42,7 @@ class GlobSource:
         for path in sorted(glob.iglob(self._pattern, recursive=True)):
             if os.path.isdir(path):
                 self.passed_over["folder"] += 1
+                continue
+            if os.path.realpath(path).startswith(self._left_out):
                 continue
             yield file_uri(path), file_version(path)

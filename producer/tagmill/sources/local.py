@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 
 from tagmill.errors import SourceError
 
@@ -39,10 +39,27 @@ def path_of(uri: str) -> str:
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise SourceError(f"{uri!r} names no file on this machine: write file:///path")
     rest = uri[len("file://") + len(parts.netloc) :] if uri.startswith("file://") else parts.path
-    raw = unquote_to_bytes(rest)
+    try:
+        raw = unquote_to_bytes(os.fsencode(rest))
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{uri!r} is no URI: {error.reason}") from error
     if not raw.startswith(b"/") or b"\0" in raw:
         raise SourceError(f"{uri!r} names no absolute path")
     return os.fsdecode(raw)
+
+
+def readable(uri: str) -> str:
+    """A URI as a person reads it: a path where it is a local file, in characters that print."""
+    return printable(unquote(uri.removeprefix("file://"), errors="replace"))
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: control characters are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 def file_version(path: str) -> str:
@@ -52,6 +69,14 @@ def file_version(path: str) -> str:
     except (OSError, ValueError):
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def is_same_folder(path: str, other: str) -> bool:
+    """True where both name one folder that is there, by whichever way."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def has_image_suffix(name: str) -> bool:

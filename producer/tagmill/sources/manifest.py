@@ -77,7 +77,7 @@ class ManifestSource:
 
 
 def _csv_entries(file: Iterator[str]) -> Iterator[tuple[int, str | SourceError]]:
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(file, strict=True)
     try:
         if "uri" not in (reader.fieldnames or []):
             yield 1, SourceError(f"no column 'uri' among {reader.fieldnames or 'none'}")

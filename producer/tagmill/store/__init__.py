@@ -6,8 +6,20 @@ from tagmill.store.database import Database
 from tagmill.store.jobs import Job, Jobs
 from tagmill.store.ledger import Ledger, Page
 from tagmill.store.outcomes import Known, Outcomes, Result
+from tagmill.store.retries import Retries
 
-__all__ = ["Database", "Job", "Jobs", "Known", "Ledger", "Outcomes", "Page", "Result", "Store"]
+__all__ = [
+    "Database",
+    "Job",
+    "Jobs",
+    "Known",
+    "Ledger",
+    "Outcomes",
+    "Page",
+    "Result",
+    "Retries",
+    "Store",
+]
 
 
 class Store:
@@ -20,6 +32,7 @@ class Store:
         jobs: what was asked for.
         ledger: chunks, claims and commits.
         outcomes: what became of the items.
+        retries: chunks to be done once more.
 
     Raises:
         StoreError: if the URL names no database that this installation can talk to.
@@ -30,6 +43,7 @@ class Store:
         self.jobs = Jobs(self.database)
         self.ledger = Ledger(self.database)
         self.outcomes = Outcomes(self.database)
+        self.retries = Retries(self.database)
 
     def prepare(self) -> None:
         """Create the schema, or bring an older one up to date.

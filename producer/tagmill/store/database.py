@@ -16,6 +16,7 @@ from tagmill.errors import StoreError, StoreFull
 HEAD = "0001"
 """The schema revision that this release works with; the newest file in ``migrations/versions``."""
 
+_MIGRATION_LOCK = 0x7461676D  # ours among the advisory locks of a PostgreSQL: "tagm"
 _READING = {"tagmill_reading": True}
 _FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
@@ -78,6 +79,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.write() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's write lock is held already
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
 

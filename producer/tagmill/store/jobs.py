@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Row, select, update
 
@@ -92,8 +93,10 @@ class Jobs:
             UnknownJob: if there is none, or more than one.
         """
         wanted = select(*_COLUMNS).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
-        with self._database.read() as connection:
-            rows = connection.execute(wanted).all()
+        rows: Sequence[Row[tuple[Any, ...]]] = ()
+        if job_id.isascii() and job_id.isprintable():  # else no database need be asked
+            with self._database.read() as connection:
+                rows = connection.execute(wanted).all()
         exact = [row for row in rows if row.id == job_id] or rows
         if len(exact) != 1 or not job_id:
             reason = f"no job {job_id!r}" if not exact else f"more than one job begins {job_id!r}"
@@ -116,6 +119,11 @@ class Jobs:
         )
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(wanted)]
+
+    def now(self) -> float:
+        """The store's clock, in seconds since the epoch."""
+        with self._database.read() as connection:
+            return connection.execute(select(epoch_now())).scalar_one()
 
     def cancel(self, job_id: str) -> bool:
         """End a job; its outcomes stay. False where it had ended already."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, or_, select, update
 
 from tagmill.contract import (
     ChunkState,
@@ -31,7 +31,7 @@ from tagmill.contract import (
 from tagmill.errors import ClaimLost
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
-from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
+from tagmill.store.schema import chunks, epoch_now, jobs, skipped
 
 _UNFINISHED = [JobState.LISTING, JobState.RUNNING]
 
@@ -81,7 +81,7 @@ class Ledger:
             if end is None:
                 return range(0)
             seqs = range(end - len(page.chunks), end)
-            _insert_chunks(connection, job_id, seqs, page.chunks)
+            insert_chunks(connection, job_id, seqs, page.chunks)
             if page.skipped:
                 names = ("n", "outcome_job_id", "outcome_n")
                 connection.execute(
@@ -122,10 +122,12 @@ class Ledger:
             .values(
                 state=ChunkState.CLAIMED,
                 attempt=chunks.c.attempt + 1,
+                # Whoever had it claimed did not end it.
+                losses=chunks.c.losses + case((chunks.c.state == ChunkState.CLAIMED, 1), else_=0),
                 lease_until=now + lease_s,
                 lane=lane,
             )
-            .returning(chunks.c.attempt, chunks.c["items"])
+            .returning(chunks.c.attempt, chunks.c.losses, chunks.c["items"])
         )
         with self._database.write() as connection:
             taken = connection.execute(take).one_or_none()
@@ -138,9 +140,10 @@ class Ledger:
             job=job_id,
             seq=seq,
             attempt=taken.attempt,
+            losses=taken.losses,
             model=asked.model,
             top_k=asked.top_k,
-            items=load_items(taken[1]),
+            items=load_items(taken[2]),
         )
 
     def commit(self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary) -> None:
@@ -189,7 +192,7 @@ class Ledger:
                 version=item.version,
                 status=Status.FAILED,
                 error=ErrorCode.LANE_LOST,
-                message=f"the lane died on this image {claim.attempt - 1} times",
+                message=f"the lane died on this image {claim.losses} times",
             )
             summary = ChunkSummary(lane=lane, failures={str(ErrorCode.LANE_LOST): 1})
             self.commit(claim, [lost], summary)
@@ -205,56 +208,8 @@ class Ledger:
                 .returning(jobs.c.chunks)
             )
             seqs = range(end - 2, end) if end is not None else range(0)
-            _insert_chunks(connection, claim.job, seqs, halves)
+            insert_chunks(connection, claim.job, seqs, halves)
         return seqs
-
-    def release_all(self, job_id: str) -> list[int]:
-        """Queue every chunk of a job that is not done, whoever holds it, and name them.
-
-        For whoever knows that no lane is at work on the job: a claim still held is lost.
-        """
-        unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
-        with self._database.write() as connection:
-            connection.execute(
-                update(chunks).where(unfinished).values(state=ChunkState.QUEUED, lease_until=None)
-            )
-            return list(connection.scalars(select(chunks.c.seq).where(unfinished).order_by("seq")))
-
-    def requeue_failed(self, job_id: str, *, chunk_items: int) -> int:
-        """Turn the failed items of a job into new chunks; they have no outcome until redone.
-
-        Returns:
-            How many items there were.
-        """
-        failed = and_(outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED)
-        with self._database.write() as connection:
-            rows = connection.execute(
-                select(outcomes.c.n, outcomes.c.uri, outcomes.c.version)
-                .where(failed)
-                .order_by(outcomes.c.n)
-            ).all()
-            if not rows:
-                return 0
-            items = [Item(n=row.n, uri=row.uri, version=row.version) for row in rows]
-            new = [items[i : i + chunk_items] for i in range(0, len(items), chunk_items)]
-            connection.execute(delete(outcomes).where(failed))
-            end = connection.scalar(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(
-                    failed=jobs.c.failed - len(items),
-                    chunks=jobs.c.chunks + len(new),
-                    pending=jobs.c.pending + len(new),
-                    state=case(
-                        (jobs.c.state == JobState.LISTING, JobState.LISTING), else_=JobState.RUNNING
-                    ),
-                    finished_at=None,
-                )
-                .returning(jobs.c.chunks)
-            )
-            if end is not None:  # always so: outcomes have a job
-                _insert_chunks(connection, job_id, range(end - len(new), end), new)
-        return len(items)
 
 
 def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
@@ -274,16 +229,17 @@ def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -
         raise ClaimLost(f"chunk {claim.job}/{claim.seq}: attempt {claim.attempt} is over")
 
 
-def _insert_chunks(
+def insert_chunks(
     connection: Connection, job_id: str, seqs: range, new: Sequence[Sequence[Item]]
 ) -> None:
+    """Write new chunks of a job in a transaction, queued."""
     if not new:
         return
     rows = [
         {"job_id": job_id, "seq": seq, "size": len(items), "items": dump_items(items)}
         for seq, items in zip(seqs, new, strict=True)
     ]
-    connection.execute(chunks.insert().values(state=ChunkState.QUEUED, attempt=0), rows)
+    connection.execute(chunks.insert().values(state=ChunkState.QUEUED, attempt=0, losses=0), rows)
 
 
 def _end_listing(connection: Connection, job_id: str) -> None:

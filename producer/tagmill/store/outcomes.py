@@ -7,8 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Insert, Row, Select, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    and_,
+    func,
+    select,
+    union_all,
+)
 
 from tagmill.contract import (
     SETTLED_BY_CONTENT,
@@ -97,6 +107,7 @@ class Outcomes:
             .join(jobs, jobs.c.id == outcomes.c.job_id)
             .where(outcomes.c.uri_hash.in_([uri_hash(uri) for uri in versions]))
             .where(jobs.c.model == model, jobs.c.top_k == top_k, outcomes.c.labelled_at >= since)
+            .order_by(outcomes.c.labelled_at)  # of several the newest stays, below
         )
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
@@ -122,11 +133,7 @@ class Outcomes:
         )
         taken_over = self._pages(
             select(outcomes, skipped.c.n.label("item_n"), jobs.c.model)
-            .join(
-                skipped,
-                (skipped.c.outcome_job_id == outcomes.c.job_id)
-                & (skipped.c.outcome_n == outcomes.c.n),
-            )
+            .join(skipped, stands_for())
             .join(jobs, jobs.c.id == outcomes.c.job_id)
             .where(skipped.c.job_id == job_id),
             skipped.c.n,
@@ -135,12 +142,23 @@ class Outcomes:
         return heapq.merge(own, taken_over, key=lambda result: result.n)
 
     def failures(self, job_id: str) -> dict[ErrorCode, int]:
-        """How often each error code occurred in a job itself, commonest first."""
+        """How often each error code occurs among a job's items, commonest first.
+
+        Failures that it took over from earlier jobs count too.
+        """
+        own = select(outcomes.c.error).where(
+            outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED
+        )
+        others = (
+            select(outcomes.c.error)
+            .join(skipped, stands_for())
+            .where(skipped.c.job_id == job_id, outcomes.c.status == Status.FAILED)
+        )
+        both = union_all(own, others).subquery()
         wanted = (
-            select(outcomes.c.error, func.count())
-            .where(outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED)
-            .group_by(outcomes.c.error)
-            .order_by(func.count().desc(), outcomes.c.error)
+            select(both.c.error, func.count())
+            .group_by(both.c.error)
+            .order_by(func.count().desc(), both.c.error)
         )
         with self._database.read() as connection:
             return {ErrorCode(row[0]): row[1] for row in connection.execute(wanted)}
@@ -178,6 +196,11 @@ def _result(row: Row[tuple[Any, ...]], job_id: str) -> Result:
     )
 
 
+def stands_for() -> ColumnElement[bool]:
+    """Joins an item that a job skipped to the outcome that stands for it."""
+    return and_(skipped.c.outcome_job_id == outcomes.c.job_id, skipped.c.outcome_n == outcomes.c.n)
+
+
 def upsert(connection: Connection, job_id: str, found: Sequence[Outcome]) -> None:
     """Write the outcomes of a job's items in a transaction; what they had before is replaced."""
     rows = [
@@ -200,10 +223,14 @@ def upsert(connection: Connection, job_id: str, found: Sequence[Outcome]) -> Non
     ]
     insert: Insert
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # loads every driver there is for it
+
         upsert = postgresql.insert(outcomes)
         new = {name: upsert.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
         insert = upsert.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
     else:
+        from sqlalchemy.dialects import sqlite
+
         upsert_lite = sqlite.insert(outcomes)
         new = {name: upsert_lite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
         insert = upsert_lite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)

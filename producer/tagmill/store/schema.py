@@ -56,13 +56,15 @@ chunks = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),
     Column("lease_until", Double),
     Column("lane", String(120)),
     Column("size", Integer, nullable=False),
-    Column("items", Text, nullable=False),
-    Column("summary", Text),
     Column("committed_at", Double),
+    Column("summary", Text),
+    Column("items", Text, nullable=False),  # last: it is long, and what precedes it is read alone
     Index("chunks_by_state", "job_id", "state"),
+    Index("chunks_by_commit", "job_id", "committed_at"),
 )
 
 outcomes = Table(

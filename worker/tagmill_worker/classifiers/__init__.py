@@ -55,3 +55,6 @@ def load_classifier(kind: str, registry: Registry, version: ModelVersion) -> Cla
         raise ModelUnavailable(
             f"the {kind} classifier needs {error.name}: pip install 'tagmill[{extra}]'"
         ) from error
+    except (ValueError, RuntimeError, OSError, TypeError) as error:  # what the runtimes raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelUnavailable(f"model {version} cannot be loaded: {reason}") from error

@@ -33,14 +33,16 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("losses", sa.Integer, nullable=False),
         sa.Column("lease_until", sa.Double),
         sa.Column("lane", sa.String(120)),
         sa.Column("size", sa.Integer, nullable=False),
-        sa.Column("items", sa.Text, nullable=False),
-        sa.Column("summary", sa.Text),
         sa.Column("committed_at", sa.Double),
+        sa.Column("summary", sa.Text),
+        sa.Column("items", sa.Text, nullable=False),
     )
     op.create_index("chunks_by_state", "chunks", ["job_id", "state"])
+    op.create_index("chunks_by_commit", "chunks", ["job_id", "committed_at"])
     op.create_table(
         "outcomes",
         _job_id(),

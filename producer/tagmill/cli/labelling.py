@@ -1,0 +1,190 @@
+"""What `run` and `retry` share: the hold on the state folder, the work, and what is said of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagmill.cli.progress import LiveProgress, clock, console, counted
+from tagmill.embedded import Servers, build_model
+from tagmill.errors import UsageError
+from tagmill.export import check_results_file, check_writable, export
+from tagmill.registry import ModelVersion, Registry
+from tagmill.report import check_replaceable, write_report
+from tagmill.run import Progress, Watcher
+from tagmill.settings import Settings, load_settings
+from tagmill.sources import printable
+from tagmill.state_folder import StateFolder
+from tagmill.store import Job, Store
+from tagmill.thumbnails import Thumbnails
+
+
+def embedded_settings(**options: object) -> Settings:
+    """Settings of a command that brings its own store, in the state folder."""
+    settings = load_settings(**options)
+    if settings.store_url is not None:
+        console.print(
+            "TAGMILL_STORE_URL is not used: this command keeps its own store; "
+            f"look into it with --state-dir {settings.state_dir}",
+            markup=False,
+        )
+    return settings.model_copy(update={"store_url": None})
+
+
+@contextmanager
+def held(settings: Settings) -> Iterator[tuple[StateFolder, Store, LiveProgress]]:
+    """Hold the state folder, with its store open and a place to show progress."""
+    folder = StateFolder(settings.state_dir)
+    with folder.locked(), LiveProgress() as view:
+        store = Store(settings.store_address)
+        store.prepare()
+        try:
+            yield folder, store, view
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """How the work ended.
+
+    Attributes:
+        failed: items of the job that failed, in it or in the job that it took them over from.
+        seen: how often each best label was seen in this run.
+        took_s: seconds, report included.
+    """
+
+    job: Job
+    failed: int
+    seen: Counter[str]
+    took_s: float
+
+
+def label(
+    folder: StateFolder,
+    store: Store,
+    view: LiveProgress,
+    *,
+    settings: Settings,
+    model: ModelVersion,
+    outputs: Outputs,
+    work: Callable[[Servers, Watcher], Job],
+) -> Labelled:
+    """Do the work with the servers at hand, and write what it came to."""
+    started = time.monotonic()
+    since = store.jobs.now()
+    watch = _Watch(view)
+    try:
+        if not Registry(settings.models_dir).holds(model):
+            view.say(f"building {model} (once, about a quarter of a minute)")
+            build_model(settings, folder, model)
+        with Servers(settings, folder, lanes=settings.lane_count, model=model) as servers:
+            job = work(servers, watch)
+        outputs.write(store, job, settings, since=since, took_s=time.monotonic() - started)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(store)
+        raise
+    return Labelled(
+        job=job,
+        failed=sum(store.outcomes.failures(job.id).values()),
+        seen=watch.seen,
+        took_s=time.monotonic() - started,
+    )
+
+
+def say_end(labelled: Labelled, passed_over: Counter[str], outputs: Outputs) -> None:
+    """Say what the work came to, in a few lines."""
+    job, took_s = labelled.job, labelled.took_s
+    failed_before = labelled.failed - job.failed
+    parts = [f"{job.ok:,} labelled", f"{job.failed:,} failed"]
+    if job.skipped > failed_before:
+        parts.append(f"{job.skipped - failed_before:,} labelled before")
+    if failed_before:
+        parts.append(f"{failed_before:,} failed before")
+    done = job.ok + job.failed
+    rate = f", {done / took_s:,.0f} images/s with start and report" if done else ""
+    took = f"{took_s:.1f} s" if took_s < 60 else clock(took_s)
+    console.print(f"job {job.id}: {', '.join(parts)} in {took}{rate}", markup=False)
+    if labelled.seen:
+        console.print(f"seen most: {counted(labelled.seen)}", markup=False)
+    for why, count in passed_over.most_common():
+        console.print(f"passed over: {count:,} × {why}", markup=False)
+    if labelled.failed:
+        console.print(f"the failed ones: tagmill results {job.id} --status failed", markup=False)
+    for path in outputs.paths:
+        console.print(f"wrote {printable(str(path))}", markup=False)
+
+
+class Outputs:
+    """The files that a command writes, checked before its work begins.
+
+    Args:
+        out: results files, in the format of their suffix.
+        report: where the report goes, if at all.
+        source: what is labelled, which none of them may replace.
+
+    Raises:
+        UsageError: if one of them cannot be written, or would replace another or the source.
+        MissingError: if a format's library is not installed.
+    """
+
+    def __init__(self, out: list[Path], report: Path | None, *, source: str = "") -> None:
+        self._out = out
+        self._report = report
+        self.paths = [*out, *([report] if report is not None else [])]
+        for path in out:
+            check_results_file(path)
+        if report is not None:
+            check_writable(report)
+            check_replaceable(report)
+        taken = {Path(source).absolute(): "the source"} if source else {}
+        for path in self.paths:
+            other = taken.get(path.absolute())
+            if other is not None:
+                raise UsageError(f"{path} is {other} already: name another file")
+            taken[path.absolute()] = "one of the files to be written"
+
+    def write(
+        self, store: Store, job: Job, settings: Settings, *, since: float, took_s: float
+    ) -> None:
+        """Write them all."""
+        for path in self._out:
+            export(store.outcomes.results(job.id), path)
+        if self._report is not None:
+            cache = settings.state_dir / "thumbnails"
+            write_report(
+                self._report,
+                store=store,
+                job=job,
+                thumbnails=Thumbnails(cache, max_pixels=settings.max_pixels),
+                since=since,
+                took_s=took_s,
+            )
+
+
+class _Watch:
+    """Passes progress on to the view and keeps what the end wants to tell."""
+
+    def __init__(self, view: LiveProgress) -> None:
+        self._view = view
+        self.seen: Counter[str] = Counter()
+
+    def __call__(self, progress: Progress) -> None:
+        self.seen = progress.seen
+        self._view(progress)
+
+
+def _say_how_to_go_on(store: Store) -> None:
+    newest = store.jobs.recent(1)
+    if newest and not newest[0].state.is_finished:
+        job = newest[0]
+        done = job.ok + job.failed
+        console.print(f"stopped: {done:,} of {job.listed - job.skipped:,} images are done and kept")
+    command = printable(shlex.join(["tagmill", *sys.argv[1:]]))
+    console.print(f"to go on, run it again: {command}", markup=False)

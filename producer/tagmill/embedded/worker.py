@@ -1,0 +1,111 @@
+"""The worker of a run: the processes of the heavy side, handed their settings by environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+
+from tagmill.embedded.process import end, start
+from tagmill.errors import ModelUnavailable, WorkerStopped
+from tagmill.registry import ModelVersion
+from tagmill.settings import Settings
+from tagmill.state_folder import StateFolder, last_words
+
+
+class EmbeddedWorker:
+    """A worker process with its lanes.
+
+    Args:
+        settings: passed on by environment, with the broker's address and the roots.
+        folder: for its log.
+        lanes: how many.
+        model: what they load before they take work.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: StateFolder, *, lanes: int, model: ModelVersion
+    ) -> None:
+        self._settings = settings
+        self._log = folder.logs / "worker.log"
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._arguments = ["lanes", "--count", str(lanes), "--warm-up", str(model)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the worker; its lanes take up work when they are ready."""
+        # The pool makes a temporary folder, and leaves it when it is killed.
+        self._scratch = tempfile.TemporaryDirectory(prefix="tagmill-", ignore_cleanup_errors=True)
+        with self._log.open("wb") as output:
+            self._process = start(
+                [sys.executable, "-m", "tagmill_worker", *self._arguments],
+                output.fileno(),
+                environment={**worker_environment(self._settings), "TMPDIR": self._scratch.name},
+            )
+
+    def check(self) -> None:
+        """Look whether the worker is running.
+
+        Raises:
+            WorkerStopped: if it ended by itself.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            why = last_words(self._log) or f"exit code {self._process.returncode}"
+            raise WorkerStopped(f"the lanes stopped: {why} (log: {self._log})")
+
+    def stop(self, *, grace_s: float) -> None:
+        """Let the lanes finish the chunks in hand, then end them.
+
+        Args:
+            grace_s: seconds that they have for that.
+        """
+        if self._process is not None:
+            end(self._process, grace_s=grace_s)
+            self._process = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+def build_model(settings: Settings, folder: StateFolder, version: ModelVersion) -> None:
+    """Build the built-in model in a process of its own, which may load TensorFlow.
+
+    Raises:
+        ModelUnavailable: saying why, and the ways out.
+    """
+    log = folder.logs / "build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = start(
+            [sys.executable, "-m", "tagmill_worker", "build"],
+            output.fileno(),
+            environment=worker_environment(settings),
+        )
+        try:
+            code = process.wait()
+        except BaseException:  # Ctrl-C, say: the build must not go on alone
+            end(process, grace_s=2.0)
+            raise
+    if code != 0:
+        why = last_words(log) or f"the build ended with exit code {code}; its log is {log}"
+        raise ModelUnavailable(f"{version}: {why}")
+
+
+def worker_environment(settings: Settings) -> Mapping[str, str]:
+    """The environment that hands settings to a worker's process."""
+    environment = {
+        **os.environ,
+        "TAGMILL_STATE_DIR": str(settings.state_dir),
+        "TAGMILL_STORE_URL": settings.store_address,
+        "TAGMILL_MODELS": str(settings.models_dir),
+        "TAGMILL_ROOTS": json.dumps([str(root) for root in settings.roots]),
+        # One lane is one core: libraries that would start a thread per core only get in the way.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    if settings.broker_url is not None:
+        environment["TAGMILL_BROKER_URL"] = settings.broker_url.get_secret_value()
+    return environment

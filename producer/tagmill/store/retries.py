@@ -1,0 +1,104 @@
+"""Chunks that are to be done once more: lost on their way, or full of failed items."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, delete, or_, select, update
+
+from tagmill.contract import ChunkState, Item, JobState, Status, load_items
+from tagmill.store.database import Database
+from tagmill.store.ledger import insert_chunks
+from tagmill.store.outcomes import stands_for
+from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
+
+
+class Retries:
+    """The retries of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def release_all(self, job_id: str) -> list[int]:
+        """Queue every chunk of a job that is not done, whoever holds it, and name them.
+
+        For whoever knows that no lane is at work on the job: a claim still held is over, and not
+        by the chunk's fault.
+        """
+        unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
+        with self._database.write() as connection:
+            connection.execute(
+                update(chunks)
+                .where(unfinished)
+                .values(state=ChunkState.QUEUED, lease_until=None, losses=0)
+            )
+            return list(connection.scalars(select(chunks.c.seq).where(unfinished).order_by("seq")))
+
+    def waiting(self, job_id: str) -> list[int]:
+        """The chunks of a job that a lane could take: queued, or with a lease that ran out."""
+        free = or_(chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < epoch_now())
+        wanted = (
+            select(chunks.c.seq)
+            .where(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE, free)
+            .order_by(chunks.c.seq)
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(wanted))
+
+    def requeue_failed(self, job_id: str, *, chunk_items: int) -> int:
+        """Turn the failed items of a job into new chunks, those taken over from others too.
+
+        Until they are redone their outcomes stand.
+
+        Returns:
+            How many items there were; 0 also where the job is listing or cancelled.
+        """
+        open_job = jobs.c.state.in_([JobState.RUNNING, JobState.DONE])
+        with self._database.write() as connection:
+            own = self._failed_items(connection, job_id)
+            others = self._failed_items_of_others(connection, job_id)
+            items = sorted([*own, *others], key=lambda item: item.n)
+            if not items:
+                return 0
+            new = [items[i : i + chunk_items] for i in range(0, len(items), chunk_items)]
+            end = connection.scalar(
+                update(jobs)
+                .where(jobs.c.id == job_id, open_job)
+                .values(
+                    failed=jobs.c.failed - len(own),
+                    skipped=jobs.c.skipped - len(others),
+                    chunks=jobs.c.chunks + len(new),
+                    pending=jobs.c.pending + len(new),
+                    state=JobState.RUNNING,
+                    finished_at=None,
+                )
+                .returning(jobs.c.chunks)
+            )
+            if end is None:
+                return 0
+            for item in others:
+                mine = and_(skipped.c.job_id == job_id, skipped.c.n == item.n)
+                connection.execute(delete(skipped).where(mine))
+            insert_chunks(connection, job_id, range(end - len(new), end), new)
+        return len(items)
+
+    def _failed_items(self, connection: Connection, job_id: str) -> list[Item]:
+        """The items that failed in a job itself, but for those that are queued again already."""
+        unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
+        texts = connection.scalars(select(chunks.c["items"]).where(unfinished))
+        queued = {item.n for text in texts for item in load_items(text)}
+        found = connection.execute(
+            select(outcomes.c.n, outcomes.c.uri, outcomes.c.version).where(
+                outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED
+            )
+        )
+        return [
+            Item(n=row.n, uri=row.uri, version=row.version) for row in found if row.n not in queued
+        ]
+
+    def _failed_items_of_others(self, connection: Connection, job_id: str) -> list[Item]:
+        """The items of a job that took over a failure of an earlier one."""
+        found = connection.execute(
+            select(skipped.c.n, outcomes.c.uri, outcomes.c.version)
+            .join(outcomes, stands_for())
+            .where(skipped.c.job_id == job_id, outcomes.c.status == Status.FAILED)
+        )
+        return [Item(n=row.n, uri=row.uri, version=row.version) for row in found]

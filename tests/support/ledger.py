@@ -1,0 +1,62 @@
+"""Jobs, claims and outcomes for tests of the store."""
+
+from __future__ import annotations
+
+from tagmill.contract import (
+    ChunkSummary,
+    ClaimedChunk,
+    ErrorCode,
+    Item,
+    Label,
+    Outcome,
+    Status,
+)
+from tagmill.store import Job, Page, Store
+
+MODEL = "m@1"
+SUMMARY = ChunkSummary(lane="lane", seen={"cat": 1})
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    return [Item(n=n, uri=f"file:///{n}.jpg", version="1-2") for n in range(start, start + count)]
+
+
+def job_with(store: Store, *sizes: int, top_k: int = 5, fresh_since: float | None = 0.0) -> Job:
+    """A job whose listing is complete, with chunks of these sizes."""
+    job = store.jobs.create(source="file:///x", model=MODEL, top_k=top_k, fresh_since=fresh_since)
+    chunks, start = [], 0
+    for size in sizes:
+        chunks.append(items(size, start))
+        start += size
+    store.ledger.append(job.id, Page(chunks=chunks, skipped=[], cursor=None))
+    return store.jobs.get(job.id)
+
+
+def claim(store: Store, job: Job, seq: int = 0, *, redelivered: bool = False) -> ClaimedChunk:
+    found = store.ledger.claim(job.id, seq, lane="lane", lease_s=60, redelivered=redelivered)
+    assert found is not None
+    return found
+
+
+def outcomes(chunk: ClaimedChunk, error: ErrorCode | None = None) -> list[Outcome]:
+    label = Label(id="n1", name='Ä cat, "quoted"', score=0.25)
+    return [
+        Outcome(
+            n=item.n,
+            uri=item.uri,
+            version=item.version,
+            status=Status.FAILED if error else Status.OK,
+            error=error,
+            message="why" if error else None,
+            width=None if error else 3,
+            height=None if error else 4,
+            labels=() if error else (label,),
+        )
+        for item in chunk.items
+    ]
+
+
+def ended(store: Store, job: Job, seq: int = 0, error: ErrorCode | None = None) -> None:
+    """Claim a chunk and commit it."""
+    chunk = claim(store, job, seq)
+    store.ledger.commit(chunk, outcomes(chunk, error), SUMMARY)
