@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Tagmill
+from support.polling import missing
 
 from tagmill.store import Store
 
@@ -21,19 +22,12 @@ PHOTOS = REPOSITORY.parent / "shared" / "photos"
 POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 
-def _missing(what: str) -> None:
-    """A thing that only some machines have: no reason to fail on a laptop, one in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
     """200 real photographs."""
     found = sorted(PHOTOS.glob("*.jpg"))
     if not found:
-        _missing(f"no photographs in {PHOTOS}")
+        missing(f"no photographs in {PHOTOS}")
     return found
 
 
@@ -49,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with `mobilenet_v2@1`, built from the real weights."""
     weights = os.environ.get("TAGMILL_WEIGHTS")
     if not weights:
-        _missing("TAGMILL_WEIGHTS is not set")
+        missing("TAGMILL_WEIGHTS is not set")
     folder = tmp_path_factory.mktemp("models")
     subprocess.run(
         [sys.executable, "-m", "tagmill_worker", "build"],

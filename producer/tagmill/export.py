@@ -174,8 +174,6 @@ def check_writable(path: Path) -> None:
             raise UsageError(f"{path}: there is no folder {path.parent}")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is there and is no regular file")
-        if len(os.fsencode(path.name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
-            raise UsageError(f"{path}: the name is longer than the system allows")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise UsageError(f"{path}: no permission to write in {path.parent}")
     except OSError as error:

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -238,13 +236,3 @@ def test_models_and_doctor_tell_what_is_there(tagmill: Tagmill) -> None:
 def test_help_fits_one_screen(tagmill: Tagmill) -> None:
     assert len(tagmill("--help").stdout.splitlines()) <= 24
     assert tagmill("--version").stdout.strip() == "0.1.0"
-
-
-def test_reader_that_has_enough_is_no_error(tagmill: Tagmill, folder: Path) -> None:
-    tagmill("run", folder)
-    done = subprocess.run(
-        f"{sys.executable} -m tagmill results | head -n 1",
-        shell=True, cwd=tagmill.home, env=tagmill.environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert len(done.stdout.splitlines()) == 1
-    assert done.stderr == ""

@@ -56,6 +56,22 @@ def damaged_png() -> bytes:
     return bytes(data)
 
 
+def odd_exif() -> dict[str, bytes]:
+    """JPEGs on whose EXIF Pillow trips when it writes it anew, each in its own way."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    exif.get_ifd(0x8769).update({0x829A: 0.5, 0x9003: "2024:01:01 00:00:00"})
+    sound = jpeg(exif=exif)
+    begin = sound.index(b"Exif")
+    found = {}
+    for offset, value in ((17, 0), (17, 26), (17, 84), (19, 5), (63, 66), (79, 16), (137, 3)):
+        data = bytearray(sound)
+        data[begin + offset] = value
+        found[f"odd-exif-{offset}-{value}.jpg"] = bytes(data)
+    return found
+
+
 def orientations() -> dict[str, bytes]:
     """The same picture under every EXIF orientation: 300 × 200 stored."""
     found = {}
