@@ -89,7 +89,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
             before = psutil.Process().memory_info().rss
             began = time.perf_counter()
             enqueue(
-                source,
+                source.items(),
                 job,
                 store=store,
                 send=sender.send,

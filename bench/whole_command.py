@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bench.ground import Ground
 from bench.table import Row
 
-PAIRS = 3
+PAIRS = 5
 LOOP_IMAGES = 200
 BATCHED_IMAGES = 640
 

@@ -21,7 +21,7 @@ from tagmill.settings import Settings
 from tagmill.sources import Source, default_roots, readable
 from tagmill.store import Job, Store
 
-POLL_S = 0.05
+POLL_S = 0.1
 """Between two looks at the store: short beside a chunk, long beside the look's cost."""
 
 STALL_S = 10.0

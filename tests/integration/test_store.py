@@ -18,11 +18,27 @@ from tagmill.contract import (
 )
 from tagmill.errors import ClaimLost, StoreError, UnknownJob
 from tagmill.store import Page, Store
-from tagmill.store.database import HEAD
+from tagmill.store.database import HEAD, migrate
 from tagmill.store.schema import metadata
 
 
-def test_migrations_make_the_schema_that_the_code_uses(store: Store) -> None:
+def test_migrations_make_the_schema_that_the_code_uses(store_url: str) -> None:
+    store = Store(store_url)
+    with store.database.write() as connection:
+        migrate(connection)
+    assert store.database.revision() == HEAD
+    check_schema(store)
+    store.close()
+
+
+def test_new_store_has_the_schema_that_migrations_make(store: Store) -> None:
+    assert store.database.revision() == HEAD
+    with store.database.write() as connection:
+        migrate(connection)  # finds nothing to do
+    check_schema(store)
+
+
+def check_schema(store: Store) -> None:
     found = inspect(store.database.engine)
     assert set(found.get_table_names()) == {*metadata.tables, "alembic_version"}
     for name, table in metadata.tables.items():

@@ -7,6 +7,7 @@ command writes says why, after the word ``tagmill:``.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 from tagmill.errors import ModelUnavailable, TagmillError
@@ -30,8 +31,11 @@ def main() -> int:
 
             build(Registry(settings.models_dir), settings.weights)
             return 0
+        gc.disable()  # what is loaded here stays, and lanes share its pages while none looks at it
         from tagmill_worker.app import run_worker
 
+        gc.freeze()
+        gc.enable()
         return run_worker(settings, lanes=arguments.count, warm_up=arguments.warm_up)
     except ImportError as error:
         print(  # noqa: T201  # as below

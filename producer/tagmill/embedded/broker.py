@@ -1,4 +1,7 @@
-"""A Valkey on a Unix socket, for one run at a time."""
+"""A Valkey on a Unix socket, for one run at a time.
+
+redis-py is loaded where it is used: the worker of a run starts meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-
-import redis
+from typing import TYPE_CHECKING
 
 from tagmill.embedded.process import end, start
 from tagmill.errors import BrokerError
 from tagmill.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    import redis
 
 START_S = 20.0
 """For how long the server may take to come up."""
@@ -63,6 +68,8 @@ class EmbeddedBroker:
         ]
         with log.open("wb") as output:
             self._process = start(command, output.fileno(), folder=self._folder.broker)
+        import redis
+
         client = self._client()
         deadline = time.monotonic() + START_S
         while True:
@@ -96,6 +103,7 @@ class EmbeddedBroker:
     def stop(self) -> None:
         """Stop the server; nothing happens where it is not running."""
         if self._process is not None:
+            self._shut_down()
             end(self._process, grace_s=5.0)
             self._process = None
         if self._own_folder is not None:
@@ -111,15 +119,25 @@ class EmbeddedBroker:
             raise BrokerError(f"{self._own_folder} is not ours: remove it")
 
     def _client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=self._socket, socket_timeout=5.0)
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=self._socket, socket_timeout=5.0, retry=once)
+
+    def _shut_down(self) -> None:
+        """Ask the server to end at once; a signal it would heed at its next tick only."""
+        import redis
+
+        with contextlib.suppress(redis.RedisError), self._client() as client:
+            client.shutdown(nosave=True)
 
     def _stop_leftover(self) -> None:
         """End the server of a run that was killed: two must not write one append-only file."""
         if not os.path.exists(self._socket):
             return
-        client = self._client()
-        with contextlib.suppress(redis.RedisError):
-            client.shutdown(nosave=True)
+        self._shut_down()
         with contextlib.suppress(OSError):
             os.unlink(self._socket)
 

@@ -6,16 +6,19 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from tagmill.broker import Broker
 from tagmill.contract import ChunkMessage
 from tagmill.embedded.broker import EmbeddedBroker
 from tagmill.embedded.worker import EmbeddedWorker
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from tagmill.broker import Broker
 
 STOP_GRACE_S = 30.0
 """That lanes have to finish the chunks in hand."""
@@ -57,7 +60,10 @@ class Servers(AbstractContextManager["Servers"]):
 
     def _start(self) -> Broker:
         self._broker.forget()
-        self._worker.start()  # takes longer than the broker to come up: both at once
+        self._worker.start()
+        # The worker takes longest to come up: broker and Celery come up beside it.
+        from tagmill.broker import Broker
+
         try:
             self._broker.start()
         except BaseException:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from tagmill.errors import StoreError, StoreFull
+from tagmill.store.schema import metadata
 
 HEAD = "0001"
 """The schema revision that this release works with; the newest file in ``migrations/versions``."""
@@ -73,16 +74,13 @@ class Database:
                 f"the store {self.name} has schema {revision}, this release works with {HEAD}: "
                 "use the newer tagmill that wrote it, or another state folder"
             )
-        from alembic import command  # heavy, and needed once in a store's life
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.write() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's write lock is held already
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, HEAD)
+            if not inspect(connection).has_table("alembic_version"):
+                create_newest(connection)
+            else:
+                migrate(connection)
 
     def revision(self) -> str | None:
         """The schema revision of the database, ``None`` for an empty one."""
@@ -107,6 +105,24 @@ class Database:
             raise StoreError(f"the store {self.name} refused: {reason}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self.name}: {error}") from error
+
+
+def create_newest(connection: Connection) -> None:
+    """Make today's tables in an empty database: what the migrations would come to, sooner."""
+    metadata.create_all(connection)
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
+def migrate(connection: Connection) -> None:
+    """Bring a database to today's schema, step by step."""
+    from alembic import command  # heavy, and needed once in a release
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
 
 
 def _engine(url: str, busy_s: float) -> Engine:
