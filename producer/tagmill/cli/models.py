@@ -10,8 +10,7 @@ import typer
 
 from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.embedded import build_model
-from tagmill.errors import UnknownModel
-from tagmill.registry import BUILT_IN, ModelVersion, Registry
+from tagmill.registry import BUILT_IN, Registry
 from tagmill.settings import Settings, load_settings
 from tagmill.state_folder import StateFolder
 
@@ -75,8 +74,6 @@ def pull(
     registry = Registry(settings.models_dir)
     version = registry.resolve(model)
     if not registry.holds(version):
-        if version != ModelVersion(name=BUILT_IN, number=1):
-            raise UnknownModel(f"{version} is not in {registry.folder}")
         print(f"building {version}", file=sys.stderr)
         build_model(settings, StateFolder(settings.state_dir), version)
     for name in registry.card(version).files:
