@@ -77,13 +77,13 @@ def label(
     work: Callable[[Servers, Watcher], Job],
 ) -> Labelled:
     """Do the work with the servers at hand, and write what it came to."""
-    started = time.monotonic()
-    since = store.jobs.now()
     watch = _Watch(view)
     try:
         if not Registry(settings.models_dir).holds(model):
             view.say(f"building {model} (once, about a quarter of a minute)")
             build_model(settings, folder, model)
+        started = time.monotonic()
+        since = store.jobs.now()
         with Servers(settings, folder, lanes=settings.lane_count, model=model) as servers:
             job = work(servers, watch)
         outputs.write(store, job, settings, since=since, took_s=time.monotonic() - started)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 
 from tagmill.embedded.process import end, start
@@ -31,19 +31,19 @@ class EmbeddedWorker:
     ) -> None:
         self._settings = settings
         self._log = folder.logs / "worker.log"
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch = folder.path / "scratch"
         self._arguments = ["lanes", "--count", str(lanes), "--warm-up", str(model)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the worker; its lanes take up work when they are ready."""
         # The pool makes a temporary folder, and leaves it when it is killed.
-        self._scratch = tempfile.TemporaryDirectory(prefix="tagmill-", ignore_cleanup_errors=True)
+        self._scratch.mkdir(exist_ok=True)
         with self._log.open("wb") as output:
             self._process = start(
                 [sys.executable, "-m", "tagmill_worker", *self._arguments],
                 output.fileno(),
-                environment={**worker_environment(self._settings), "TMPDIR": self._scratch.name},
+                environment={**worker_environment(self._settings), "TMPDIR": str(self._scratch)},
             )
 
     def check(self) -> None:
@@ -65,9 +65,7 @@ class EmbeddedWorker:
         if self._process is not None:
             end(self._process, grace_s=grace_s)
             self._process = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def build_model(settings: Settings, folder: StateFolder, version: ModelVersion) -> None:
