@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
@@ -28,11 +30,17 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
     if not any(asked.photos.glob("*.jpg")):
         parser.error(f"no photographs in {asked.photos}: name a folder with --photos")
+    beside = asked.photos.parent / "weights" / "mobilenet_v2_imagenet.weights.h5"
+    if beside.is_file():
+        os.environ.setdefault("TAGMILL_WEIGHTS", str(beside.absolute()))
     lanes = len(os.sched_getaffinity(0))
     print(f"{_machine(lanes)}\n")
     with tempfile.TemporaryDirectory(prefix="tagmill-bench-") as work:
         ground = Ground(photos=asked.photos.absolute(), work=Path(work), lanes=lanes)
-        show(_rows(asked.names or ALL, ground))
+        try:
+            show(_rows(asked.names or ALL, ground))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"stopped: {' '.join(error.cmd)} ended with {error.returncode}")
 
 
 def _rows(names: tuple[str, ...] | list[str], ground: Ground) -> Iterator[Row]:

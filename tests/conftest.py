@@ -11,11 +11,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.command import Tagmill
 from support.polling import missing
 
 from tagmill.store import Store
+
+# A machine that is busy with other work makes inputs slowly: no fault of what is tested.
+hypothesis.settings.register_profile(
+    "tagmill", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tagmill")
 
 REPOSITORY = Path(__file__).parent.parent
 PHOTOS = REPOSITORY.parent / "shared" / "photos"

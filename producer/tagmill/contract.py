@@ -39,16 +39,20 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000"
 
 
 class JobState(enum.StrEnum):
-    """Where a job stands. ``listing`` and ``running`` are the unfinished ones."""
+    """Where a job stands. ``listing`` and ``running`` are the unfinished ones.
+
+    A ``superseded`` job was interrupted, and a later run of the same request went on.
+    """
 
     LISTING = "listing"
     RUNNING = "running"
     DONE = "done"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
 
     @property
     def is_finished(self) -> bool:
-        return self in (JobState.DONE, JobState.CANCELLED)
+        return self not in (JobState.LISTING, JobState.RUNNING)
 
 
 class ChunkState(enum.StrEnum):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from tagmill import __version__
 from tagmill.embedded import valkey_server
@@ -147,7 +148,14 @@ def _models(settings: Settings) -> Iterator[Finding]:
             )
     if any(model.name == BUILT_IN for model in found):
         return
-    if settings.weights is not None and not settings.weights.is_file():
+    if find_spec("tensorflow") is None:
+        yield Finding(
+            what=f"{BUILT_IN}@1",
+            health=Health.ILL,
+            said=f"not in {registry.folder}, and building it needs TensorFlow",
+            mend="pip install 'tagmill[train]', or point TAGMILL_MODELS at a built registry",
+        )
+    elif settings.weights is not None and not settings.weights.is_file():
         yield Finding(
             what="weights",
             health=Health.ILL,

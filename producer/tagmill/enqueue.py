@@ -28,11 +28,13 @@ class Plan:
     """What a job would do, counted without doing it.
 
     Attributes:
+        failed: of those skipped, the ones whose outcome is a failure.
         fresh_bytes: size of the files to label, as far as their versions tell.
     """
 
     listed: int
     skipped: int
+    failed: int
     fresh: int
     fresh_bytes: int
     examples: tuple[str, ...]
@@ -129,12 +131,13 @@ def plan(
         SourceError: if the source cannot be read.
         StoreError: if the store refuses.
     """
-    listed = skipped = fresh_bytes = 0
+    listed = skipped = failed = fresh_bytes = 0
     examples: list[str] = []
     asked = _Asked(model=model, top_k=top_k, fresh_since=fresh_since)
     for page in _pages(found, asked, store):
         listed += len(page.items)
         skipped += sum(item.uri in page.known for item in page.items)
+        failed += sum(known.failed for known in page.known.values())
         for item in page.items:
             if item.uri not in page.known:
                 fresh_bytes += int(item.version.partition("-")[0] or 0)
@@ -143,6 +146,7 @@ def plan(
     return Plan(
         listed=listed,
         skipped=skipped,
+        failed=failed,
         fresh=listed - skipped,
         fresh_bytes=fresh_bytes,
         examples=tuple(examples),

@@ -27,6 +27,12 @@ POLL_S = 0.1
 STALL_S = 10.0
 """Without a commit for that long, lanes are reminded of the chunks that they could take."""
 
+_NOT_TO_RETRY = {
+    JobState.LISTING: "was not listed to its end",
+    JobState.CANCELLED: "was cancelled",
+    JobState.SUPERSEDED: "was interrupted, and a later run went on",
+}
+
 _OVERLAP_S = 5.0  # commits become visible a little out of their order in time
 
 
@@ -83,7 +89,7 @@ def label_source(
         source=source.name, model=str(model), top_k=top_k, fresh_since=fresh_since
     )
     for superseded in earlier:
-        store.jobs.cancel(superseded.id)
+        store.jobs.supersede(superseded.id)
     feed = _Feed(store, job)
 
     def on_page() -> None:
@@ -113,9 +119,10 @@ def retry_failed(
     Raises:
         UsageError: if the job was cancelled or not listed to its end, or nothing failed in it.
     """
-    if job.state in (JobState.LISTING, JobState.CANCELLED):
-        how = "was cancelled" if job.state is JobState.CANCELLED else "was not listed to its end"
-        raise UsageError(f"job {job.id} {how}: run {readable(job.source)} again instead")
+    if job.state in _NOT_TO_RETRY:
+        raise UsageError(
+            f"job {job.id} {_NOT_TO_RETRY[job.state]}: run {readable(job.source)} again instead"
+        )
     feed = _Feed(store, job)
     requeued = store.retries.requeue_failed(job.id, chunk_items=min(settings.chunk_items, 32))
     if not requeued and job.state is JobState.DONE:
@@ -123,6 +130,15 @@ def retry_failed(
     seqs = store.retries.release_all(job.id)
     servers.send([ChunkMessage(job=job.id, seq=seq) for seq in seqs])
     return _watch_to_end(feed, servers, watch)
+
+
+def require_images(source: Source) -> None:
+    """Look whether a source has an image at all, before something costly is done for it.
+
+    Raises:
+        SourceError: if it has none, or cannot be read.
+    """
+    _begun(source)
 
 
 def with_roots(settings: Settings, source_name: str) -> Settings:

@@ -71,6 +71,13 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
         return value
 
+    @field_validator("state_dir", "models", "weights", "roots", mode="after")
+    @classmethod
+    def _expand(cls, value: Path | tuple[Path, ...] | None) -> object:
+        if isinstance(value, tuple):
+            return tuple(path.expanduser() for path in value)
+        return value.expanduser() if value is not None else None
+
     @property
     def lane_count(self) -> int:
         """Lanes that `run` starts."""

@@ -72,6 +72,20 @@ class StateFolder:
         finally:
             os.close(lock)  # and with it the lock
 
+    def is_held(self) -> bool:
+        """True while a run is at work in the folder."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def check_room(self) -> None:
         """Look whether there is room to go on.
 

@@ -69,7 +69,9 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "to go on, run it again: tagmill run" in said
+    assert " -m tagmill run " in said
+    assert "stopping: lanes finish the chunks in hand" in said
+    assert "interrupted" in tagmill("status").stdout
     assert "Traceback" not in said
     assert not tagmill.left_running()
     done = committed(tagmill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -108,10 +109,11 @@ def test_the_live_line_tells_done_total_rate_time_left_failures_and_what_is_seen
     progress.seen.update({"golden_retriever": 40, "cat": 3})
     progress.failures.update({"corrupt": 8, "not_found": 2})
     with line.LiveProgress() as view:
+        view(Progress(job=dataclasses.replace(job, ok=0, failed=0)))
         view(progress)
     shown = screen.getvalue()
     assert (
-        "300 of 900 images · 30 images/s · 20 s left · 10 failed (8 × corrupt, 2 × not_found)"
+        "400 of 1,000 images · 30 images/s · 20 s left · 10 failed (8 × corrupt, 2 × not_found)"
         in shown
     )
     assert "seen most: golden retriever 40, cat 3" in shown

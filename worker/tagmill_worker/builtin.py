@@ -21,7 +21,7 @@ SIZE = 224
 _WAYS_OUT = (
     "name the weights file with TAGMILL_WEIGHTS=/path/to/weights.h5, "
     "or run once where Keras can download them, "
-    "or copy a built {folder}/{name} from another machine"
+    "or point TAGMILL_MODELS at a registry that was built elsewhere (here: {folder}/{name})"
 )
 
 
@@ -48,9 +48,9 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
         import tensorflow as tf
     except ImportError as error:
         raise ModelUnavailable(
-            f"{version} is not in {registry.folder} and building it needs {error.name}: "
-            f"pip install 'tagmill[train]', or copy a built {registry.folder}/{BUILT_IN} "
-            "from another machine"
+            f"not in {registry.folder}, and building it needs {error.name}: "
+            "pip install 'tagmill[train]', or point TAGMILL_MODELS at a registry "
+            "that was built elsewhere"
         ) from error
     network = _network(keras, weights, ways_out)
     registry.folder.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,8 @@ class LocalFetch:
         except OSError as error:
             if error.errno in _CODES:
                 code, sentence = _CODES[error.errno]
+                if error.errno == errno.ENOENT and os.path.islink(path_of(item.uri)):
+                    sentence = "the link leads to a file that is not there"
                 raise PermanentItemError(code, sentence) from error
             raise TransientItemError(
                 ErrorCode.UNAVAILABLE, f"reading failed: {error.strerror}"

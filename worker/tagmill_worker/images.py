@@ -226,7 +226,7 @@ def _not_opened(data: bytes, error: BaseException) -> PermanentItemError:
     elif not data.strip(b"\0"):
         sentence = f"{len(data):,} bytes, all of them zero"
     else:
-        sentence = f"{len(data):,} bytes in no format that is read; they begin {data[:8]!r}"
+        sentence = f"{len(data):,} bytes in no format that is read; they begin {str(data[:8])[1:]}"
     return PermanentItemError(ErrorCode.NOT_AN_IMAGE, sentence)
 
 

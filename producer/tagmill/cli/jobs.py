@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import os
 import sys
@@ -19,17 +20,24 @@ from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.export import WRITERS, check_results_file, export
-from tagmill.settings import load_settings
-from tagmill.sources import readable
+from tagmill.settings import Settings, load_settings
+from tagmill.sources import printable, readable
 from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Result, Store
 
 JobId = Annotated[
     str | None,
     typer.Argument(
-        metavar="[JOB]", help="Its id, or how that begins; the newest where none is named."
+        metavar="JOB", help="Its id, or how that begins; the newest where none is named."
     ),
 ]
+
+
+class Format(enum.StrEnum):
+    """What stdout can take."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 def status(
@@ -39,11 +47,12 @@ def status(
     state_dir: StateDir = None,
 ) -> None:
     """Show jobs and how far they are."""
-    store = _existing_store(context, state_dir)
+    settings = _settings(context, state_dir)
+    store = _existing_store(settings)
     jobs = [store.jobs.get(job_id)] if job_id else store.jobs.recent()
     if as_json:
         for job in jobs:
-            row = {**dataclasses.asdict(job), "open": job.open, "state": str(job.state)}
+            row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, settings)}
             if job_id:
                 row["failures"] = {str(k): v for k, v in store.outcomes.failures(job.id).items()}
             print(json.dumps(row))
@@ -55,7 +64,7 @@ def status(
         table.add_column(name, justify="right" if right else "left", overflow=overflow)
     for job in jobs:
         numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
-        table.add_row(job.id, job.state, *numbers, Text(readable(job.source)))
+        table.add_row(job.id, _state(job, settings), *numbers, Text(readable(job.source)))
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
@@ -68,8 +77,8 @@ def results(
     job_id: JobId = None,
     out: Out = None,
     kind: Annotated[
-        str, typer.Option("--format", envvar="TAGMILL_FORMAT", help="For stdout: jsonl or csv.")
-    ] = "jsonl",
+        Format, typer.Option("--format", envvar="TAGMILL_FORMAT", help="Of what goes to stdout.")
+    ] = Format.JSONL,
     only: Annotated[
         Status | None,
         typer.Option("--status", envvar="TAGMILL_STATUS", help="Only items that ended so."),
@@ -77,15 +86,14 @@ def results(
     state_dir: StateDir = None,
 ) -> None:
     """Write the results of a job, one row per image."""
-    if kind not in ("jsonl", "csv"):
-        raise UsageError(f"--format {kind}: stdout takes jsonl or csv; others go to --out")
     outputs = out or []
     for path in outputs:
         check_results_file(path)
-    store = _existing_store(context, state_dir)
+    store = _existing_store(_settings(context, state_dir))
     job = store.jobs.get(job_id) if job_id else _newest(store)
     for path in outputs:
         export(_only(store.outcomes.results(job.id), only), path)
+        print(f"wrote {printable(str(path))}", file=sys.stderr)
     if outputs:
         return
     try:
@@ -101,27 +109,35 @@ def cancel(
     state_dir: StateDir = None,
 ) -> None:
     """End a job; what it has labelled stays."""
-    store = _existing_store(context, state_dir)
+    store = _existing_store(_settings(context, state_dir))
     job = store.jobs.get(job_id)
     if not store.jobs.cancel(job.id):
         raise UsageError(f"job {job.id} is {job.state} already")
-    print(f"job {job.id} cancelled; {job.ok + job.failed:,} outcomes stay", file=sys.stderr)
+    print(f"job {job.id} cancelled; what it has labelled stays", file=sys.stderr)
 
 
-def _existing_store(context: typer.Context, state_dir: Path | None) -> Store:
-    """The store that TAGMILL_STORE_URL names, else the state folder's.
-
-    A state folder that is named on the command line is meant, whatever the environment says.
-    """
-    settings = load_settings(state_dir=state_dir)
-    if _named_by_hand(context, "state_dir"):
-        settings = settings.model_copy(update={"store_url": None})
+def _existing_store(settings: Settings) -> Store:
+    """The store that TAGMILL_STORE_URL names, else the state folder's."""
     is_there = StateFolder(settings.state_dir).check_format()
     if settings.store_url is None and not is_there:
         raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
     store = Store(settings.store_address)
     store.prepare()
     return store
+
+
+def _settings(context: typer.Context, state_dir: Path | None) -> Settings:
+    """A state folder that is named on the command line is meant, whatever the environment says."""
+    settings = load_settings(state_dir=state_dir)
+    if _named_by_hand(context, "state_dir"):
+        settings = settings.model_copy(update={"store_url": None})
+    return settings
+
+
+def _state(job: Job, settings: Settings) -> str:
+    """The job's state; one that is unfinished in a state folder without a run was interrupted."""
+    at_work = settings.store_url is not None or StateFolder(settings.state_dir).is_held()
+    return str(job.state) if at_work or job.state.is_finished else "interrupted"
 
 
 def _named_by_hand(context: typer.Context, option: str) -> bool:

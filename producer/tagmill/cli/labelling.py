@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tagmill.cli.progress import LiveProgress, clock, console, counted
+from tagmill.contract import ErrorCode
 from tagmill.embedded import Servers, build_model
 from tagmill.errors import UsageError
 from tagmill.export import check_results_file, check_writable, export
@@ -55,15 +59,20 @@ class Labelled:
     """How the work ended.
 
     Attributes:
-        failed: items of the job that failed, in it or in the job that it took them over from.
+        failures: of the job's items by error code, those of earlier runs too.
         seen: how often each best label was seen in this run.
         took_s: seconds, report included.
     """
 
     job: Job
-    failed: int
+    failures: dict[ErrorCode, int]
     seen: Counter[str]
     took_s: float
+
+    @property
+    def failed(self) -> int:
+        """Items that failed, in this run or an earlier one."""
+        return sum(self.failures.values())
 
 
 def label(
@@ -80,25 +89,32 @@ def label(
     watch = _Watch(view)
     try:
         if not Registry(settings.models_dir).holds(model):
-            view.say(f"building {model} (once, about a quarter of a minute)")
+            if find_spec("tensorflow") is not None:
+                view.say(f"building {model}, once: about 15 seconds")
             build_model(settings, folder, model)
         started = time.monotonic()
         since = store.jobs.now()
         with Servers(settings, folder, lanes=settings.lane_count, model=model) as servers:
-            job = work(servers, watch)
+            try:
+                job = work(servers, watch)
+            except KeyboardInterrupt:
+                view.say("stopping: lanes finish the chunks in hand (Ctrl-C again gives them up)")
+                raise
         outputs.write(store, job, settings, since=since, took_s=time.monotonic() - started)
     except KeyboardInterrupt:
         _say_how_to_go_on(store)
         raise
     return Labelled(
         job=job,
-        failed=sum(store.outcomes.failures(job.id).values()),
+        failures=store.outcomes.failures(job.id),
         seen=watch.seen,
         took_s=time.monotonic() - started,
     )
 
 
-def say_end(labelled: Labelled, passed_over: Counter[str], outputs: Outputs) -> None:
+def say_end(
+    labelled: Labelled, passed_over: Counter[str], outputs: Outputs, settings: Settings
+) -> None:
     """Say what the work came to, in a few lines."""
     job, took_s = labelled.job, labelled.took_s
     failed_before = labelled.failed - job.failed
@@ -116,7 +132,14 @@ def say_end(labelled: Labelled, passed_over: Counter[str], outputs: Outputs) -> 
     for why, count in passed_over.most_common():
         console.print(f"passed over: {count:,} × {why}", markup=False)
     if labelled.failed:
-        console.print(f"the failed ones: tagmill results {job.id} --status failed", markup=False)
+        why = ", ".join(f"{count:,} × {code}" for code, count in labelled.failures.items())
+        console.print(f"failed: {why}", markup=False)
+        if ErrorCode.OUTSIDE_ROOTS in labelled.failures:
+            console.print("  more folders may be read: --root FOLDER", markup=False)
+        shown = f"{program()} results {job.id} --status failed"
+        if settings.state_dir != Settings.model_fields["state_dir"].default:
+            shown += f" --state-dir {shlex.quote(str(settings.state_dir))}"
+        console.print(f"  which and why: {shown}", markup=False)
     for path in outputs.paths:
         console.print(f"wrote {printable(str(path))}", markup=False)
 
@@ -184,7 +207,16 @@ def _say_how_to_go_on(store: Store) -> None:
     newest = store.jobs.recent(1)
     if newest and not newest[0].state.is_finished:
         job = newest[0]
-        done = job.ok + job.failed
-        console.print(f"stopped: {done:,} of {job.listed - job.skipped:,} images are done and kept")
-    command = printable(shlex.join(["tagmill", *sys.argv[1:]]))
+        done = job.ok + job.failed + job.skipped
+        console.print(f"stopped: {done:,} of {job.listed:,} images are done and kept")
+    command = printable(f"{program()} {shlex.join(sys.argv[1:])}")
     console.print(f"to go on, run it again: {command}", markup=False)
+
+
+def program() -> str:
+    """How this command was called, so that it can be called again."""
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m tagmill"
+    found = shutil.which("tagmill")
+    return "tagmill" if found and os.path.samefile(found, called) else shlex.quote(called)

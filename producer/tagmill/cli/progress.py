@@ -62,6 +62,8 @@ class LiveProgress:
         self._shown_at = now
         job = progress.job
         done = job.ok + job.failed
+        if not done:
+            self._seen_at.clear()  # the rate is that of lanes at work
         self._seen_at.append((now, done))
         while self._seen_at[0][0] < now - _WINDOW_S and len(self._seen_at) > 2:
             self._seen_at.popleft()
@@ -76,27 +78,25 @@ class LiveProgress:
 
 def _line(progress: Progress, rate: float) -> str:
     job = progress.job
-    done = job.ok + job.failed
-    total = job.listed - job.skipped
-    parts = [f"{done:,} of {total:,}{'+' if job.state is JobState.LISTING else ''} images"]
+    done = job.ok + job.failed + job.skipped
+    parts = [f"{done:,} of {job.listed:,}{'+' if job.state is JobState.LISTING else ''} images"]
     if rate:
         parts.append(f"{rate:,.0f} images/s")
         if job.state is not JobState.LISTING:
-            parts.append(f"{clock((total - done) / rate)} left")
+            parts.append(f"{clock(job.open / rate)} left")
     if job.failed:
         why = ", ".join(f"{n:,} × {code}" for code, n in progress.failures.most_common(3))
         parts.append(f"{job.failed:,} failed" + (f" ({why})" if why else ""))
-    if not done:
-        parts.append("lanes are starting" if total else "listing")
+    if not job.ok + job.failed:
+        parts.append("lanes are starting" if job.open else "listing")
     return " · ".join(parts)
 
 
 def _panel(progress: Progress, rate: float) -> Table:
     job = progress.job
-    done, total = job.ok + job.failed, job.listed - job.skipped
     width = 28
-    filled = round(width * done / total) if total else 0
-    bar = Text("━" * filled, style="green") + Text("━" * (width - filled), style="bright_black")
+    filled = round(width * (job.listed - job.open) / job.listed) if job.listed else 0
+    bar = Text("━" * filled, style="green") + Text("─" * (width - filled), style="bright_black")
     grid = Table.grid()
     grid.add_row(bar + Text("  " + _line(progress, rate)))
     for seen in _seen(progress):

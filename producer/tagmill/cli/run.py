@@ -14,7 +14,14 @@ from tagmill.embedded import Servers
 from tagmill.enqueue import plan
 from tagmill.errors import SourceError
 from tagmill.registry import BUILT_IN, ModelVersion, Registry
-from tagmill.run import Watcher, label_source, nothing_found, retry_failed, with_roots
+from tagmill.run import (
+    Watcher,
+    label_source,
+    nothing_found,
+    require_images,
+    retry_failed,
+    with_roots,
+)
 from tagmill.settings import Settings
 from tagmill.sources import Source, open_source, readable
 from tagmill.state_folder import StateFolder
@@ -46,7 +53,10 @@ Roots = Annotated[
 
 
 def run(
-    source: Annotated[str, typer.Argument(help="A folder, file, glob or manifest of images.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A folder, file, glob or manifest of images."),
+    ],
     out: Out = None,
     model: Annotated[
         str, typer.Option("--model", envvar="TAGMILL_MODEL", help="Name or name@version.")
@@ -82,6 +92,8 @@ def run(
         return
     outputs = Outputs(out or [], None if no_report else report, source=source)
     with held(settings) as (folder, store, view):
+        if not Registry(settings.models_dir).holds(version):
+            require_images(opened)
 
         def work(servers: Servers, watch: Watcher) -> Job:
             return label_source(
@@ -98,7 +110,7 @@ def run(
         labelled = label(
             folder, store, view, settings=settings, model=version, outputs=outputs, work=work
         )
-    say_end(labelled, opened.passed_over, outputs)
+    say_end(labelled, opened.passed_over, outputs, settings)
     if strict and labelled.failed:
         raise typer.Exit(1)
 
@@ -130,7 +142,7 @@ def retry(
         labelled = label(
             folder, store, view, settings=settings, model=version, outputs=outputs, work=work
         )
-    say_end(labelled, Counter(), outputs)
+    say_end(labelled, Counter(), outputs, settings)
     if strict and labelled.failed:
         raise typer.Exit(1)
 
@@ -148,11 +160,11 @@ def _say_plan(
     print(
         f"{found.listed:,} images in {readable(source.name)}\n"
         f"{found.fresh:,} to label with {model} ({found.fresh_bytes / 1e6:,.1f} MB), "
-        f"{found.skipped:,} labelled already"
+        f"{found.skipped - found.failed:,} labelled before, {found.failed:,} failed before"
     )
     for uri in found.examples:
         print(f"  {readable(uri)}")
     if found.fresh > len(found.examples):
         print(f"  and {found.fresh - len(found.examples):,} more")
     for why, count in source.passed_over.most_common():
-        print(f"{count:,} passed over: {why}")
+        print(f"passed over: {count:,} × {why}")

@@ -43,6 +43,8 @@ class Database:
     @property
     def name(self) -> str:
         """The address without its password, for people."""
+        if self.engine.dialect.name == "sqlite":
+            return self.engine.url.database or "in memory"
         return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager

@@ -127,12 +127,19 @@ class Jobs:
 
     def cancel(self, job_id: str) -> bool:
         """End a job; its outcomes stay. False where it had ended already."""
+        return self._end(job_id, JobState.CANCELLED)
+
+    def supersede(self, job_id: str) -> bool:
+        """End a job since a later one goes on with its work; as `cancel`."""
+        return self._end(job_id, JobState.SUPERSEDED)
+
+    def _end(self, job_id: str, state: JobState) -> bool:
         with self._database.write() as connection:
             done = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id)
                 .where(jobs.c.state.in_([JobState.LISTING, JobState.RUNNING]))
-                .values(state=JobState.CANCELLED, finished_at=epoch_now())
+                .values(state=state, finished_at=epoch_now())
             )
         return done.rowcount == 1
 

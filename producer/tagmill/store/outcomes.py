@@ -41,6 +41,7 @@ class Known:
 
     job: str
     n: int
+    failed: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +113,7 @@ class Outcomes:
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
         return {
-            row.uri: Known(job=row.job_id, n=row.n)
+            row.uri: Known(job=row.job_id, n=row.n, failed=row.error is not None)
             for row in rows
             if row.version
             and versions.get(row.uri) == row.version
