@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -78,6 +79,8 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     assert 100 < done < 600
     again = tagmill("run", folder, "--out", "labels.jsonl")
     assert f"{600 - done} labelled, 0 failed, {done} labelled before" in again.stderr
+    states = [json.loads(line)["state"] for line in tagmill("status", "--json").stdout.splitlines()]
+    assert states == ["done", "superseded"]
     check_whole(tagmill, folder, undisturbed)
 
 

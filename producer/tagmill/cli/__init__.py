@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed items (--strict), 2 bad usage, 3 something missing.",
+    epilog="Exit codes: 0 done, 1 failed items (--strict), 2 bad usage, 3 missing.",
 )
 app.command()(run.run)
 app.command()(jobs.status)
