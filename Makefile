@@ -44,7 +44,7 @@ docs: setup  ## the tables that docs/ takes from the code
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-	  --no-header --extra cpu --extra embedded --extra parquet --extra postgres --extra train --group dev -o requirements.lock
+	  --no-header --extra cpu --extra embedded --extra parquet --extra postgres --extra s3 --extra train --group dev -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .tagmill build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache labels.csv report.html

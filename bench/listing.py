@@ -70,6 +70,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
     from tagmill.broker import Broker
     from tagmill.embedded import EmbeddedBroker
     from tagmill.enqueue import enqueue
+    from tagmill.s3 import S3
     from tagmill.settings import load_settings
     from tagmill.sources import open_source
     from tagmill.state_folder import StateFolder
@@ -84,7 +85,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
         server.start()
         try:
             sender = Broker(server.url)
-            source = open_source(folder, leave_out=state)
+            source = open_source(folder, leave_out=state, s3=S3(settings))
             job = store.jobs.create(source=source.name, model="mobilenet_v2@1", top_k=5)
             before = psutil.Process().memory_info().rss
             began = time.perf_counter()

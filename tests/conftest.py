@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from support.command import Tagmill
-from support.polling import missing
+from support.polling import missing, until
 
 from tagmill.store import Store
 
@@ -115,6 +117,52 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """An S3 (moto, in a process of its own): the environment by which boto3 finds it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        assert server.poll() is None, "moto did not start"
+        return False
+
+    try:
+        until(answers, within_s=60)
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "TAGMILL_S3_PATH_STYLE": "1",
+        }
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket that goes with the test, as boto3 has it."""
+    import boto3
+
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    made = boto3.resource("s3").Bucket(f"photos-{uuid.uuid4().hex[:12]}")
+    made.create()
+    yield made
+    made.objects.all().delete()
+    made.delete()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

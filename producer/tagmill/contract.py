@@ -25,6 +25,7 @@ class ErrorCode(enum.StrEnum):
     CORRUPT = "corrupt"
     TOO_LARGE = "too_large"
     OUTSIDE_ROOTS = "outside_roots"
+    ARCHIVED = "archived"
     LANE_LOST = "lane_lost"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -76,9 +77,9 @@ class Item:
 
     Attributes:
         n: its number within the job, counted from 0 in listing order; an outcome keeps it.
-        uri: ``file://`` with the path's bytes percent-encoded.
-        version: what changes when the image does: ``size-mtime_ns`` for local files, empty
-            where it was not known at listing.
+        uri: ``file://`` with the path's bytes percent-encoded, or ``s3://bucket/key``.
+        version: what changes when the image does: ``size-mtime_ns`` for local files, ``size-etag``
+            for objects, empty where it was not known at listing.
     """
 
     n: int

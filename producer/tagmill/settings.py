@@ -47,6 +47,16 @@ class Settings(BaseSettings):
         description="Folders that local files may be read from, joined by `:` or as a JSON list; "
         "the source's own folder where unset.",
     )
+    buckets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="S3 buckets that may be read, joined by `,`; any where unset."
+    )
+    s3_path_style: bool = Field(
+        False, description="Put the bucket into the path of S3 requests, not into the host's name."
+    )
+    s3_anonymous: bool = Field(False, description="Send S3 requests without credentials.")
+    s3_requester_pays: bool = Field(
+        False, description="Agree to pay for S3 requests to buckets whose owner wants that."
+    )
     lanes: int | None = Field(
         None, ge=1, le=1024, description="Lanes that `run` starts; one per core where unset."
     )
@@ -69,6 +79,13 @@ class Settings(BaseSettings):
             return json.loads(value)
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("state_dir", "models", "weights", "roots", mode="after")

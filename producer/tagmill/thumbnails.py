@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 
 from tagmill.contract import IMAGE_FORMATS
 from tagmill.errors import SourceError
+from tagmill.s3 import S3
+from tagmill.settings import Settings
 from tagmill.sources import path_of
 
 SIDE = 176
@@ -22,16 +24,18 @@ _QUALITY = 70
 
 
 class Thumbnails:
-    """Square thumbnails of local images, cached in a folder by URI and version.
+    """Square thumbnails of images, cached in a folder by URI and version.
 
     Args:
         folder: need not exist.
-        max_pixels: width × height of an original at the most.
+        settings: limits of an original.
+        s3: where objects are.
     """
 
-    def __init__(self, folder: Path, *, max_pixels: int) -> None:
+    def __init__(self, folder: Path, *, settings: Settings, s3: S3) -> None:
         self._folder = folder
-        self._max_pixels = max_pixels
+        self._settings = settings
+        self._s3 = s3
 
     def get(self, uri: str, version: str) -> bytes | None:
         """The thumbnail of an image as JPEG, ``None`` where it cannot be made (any more)."""
@@ -59,9 +63,15 @@ class Thumbnails:
                 return None
         return output.getvalue()
 
+    def _original(self, uri: str) -> str | io.BytesIO:
+        if not uri.startswith("s3:"):
+            return path_of(uri)
+        data, _ = self._s3.read(uri, max_bytes=self._settings.max_bytes)
+        return io.BytesIO(data)
+
     def _draw(self, uri: str) -> Image.Image:
-        with Image.open(path_of(uri), formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > self._max_pixels:
+        with Image.open(self._original(uri), formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > self._settings.max_pixels:
                 raise SourceError(f"{uri} has {image.width:,} × {image.height:,} pixels")
             # JPEG only decodes as much as the thumbnail needs.
             image.draft("RGB", (SIDE, SIDE))

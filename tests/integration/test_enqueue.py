@@ -8,6 +8,8 @@ import pytest
 from tagmill import enqueue as use_case
 from tagmill.contract import ChunkMessage, ChunkSummary, JobState, Outcome, Status
 from tagmill.enqueue import PAGE_ITEMS, enqueue, plan
+from tagmill.s3 import S3
+from tagmill.settings import load_settings
 from tagmill.sources import open_source
 from tagmill.store import Job, Store
 
@@ -22,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def listed(store: Store, folder: Path, **asked: float | None) -> tuple[Job, list[ChunkMessage]]:
-    source = open_source(str(folder), leave_out=Path("/nowhere"))
+    source = open_source(str(folder), leave_out=Path("/nowhere"), s3=S3(load_settings()))
     job = store.jobs.create(source=source.name, model="m@1", top_k=5, **asked)
     sent: list[ChunkMessage] = []
 
@@ -72,7 +74,7 @@ def test_next_job_labels_what_is_new_or_changed(store: Store, folder: Path) -> N
     (folder / "00.jpg").write_bytes(b"changed")
     (folder / "new.jpg").write_bytes(b"new")
     (folder / "49.jpg").unlink()
-    source = open_source(str(folder), leave_out=Path("/nowhere"))
+    source = open_source(str(folder), leave_out=Path("/nowhere"), s3=S3(load_settings()))
     counted = plan(source.items(), store=store, model="m@1", top_k=5, fresh_since=0.0)
     assert (counted.listed, counted.skipped, counted.fresh, counted.fresh_bytes) == (50, 48, 2, 10)
     second, sent = listed(store, folder)

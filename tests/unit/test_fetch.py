@@ -12,7 +12,7 @@ from support import hostile
 from tagmill.contract import Item
 from tagmill.errors import PermanentItemError, TransientItemError
 from tagmill.sources import file_uri
-from tagmill_worker.fetch import LocalFetch, _parts
+from tagmill_worker.fetch.local import LocalFetch, _parts
 
 
 def item(path: Path | str) -> Item:
@@ -116,7 +116,7 @@ def test_reading_that_ends_early_is_worth_another_try(
         found = real(descriptor)
         return os.stat_result([*found[:6], found.st_size + 3, *found[7:]])
 
-    monkeypatch.setattr("tagmill_worker.fetch.os.fstat", longer)
+    monkeypatch.setattr("tagmill_worker.fetch.local.os.fstat", longer)
     with pytest.raises(TransientItemError, match="reading ended after 5 of 8 bytes"):
         LocalFetch([tmp_path], max_bytes=100)(item(path))
 

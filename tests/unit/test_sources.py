@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from support import hostile
 
 from tagmill.errors import SourceError
+from tagmill.s3 import S3
+from tagmill.settings import load_settings
 from tagmill.sources import (
     default_roots,
     file_uri,
@@ -21,6 +23,7 @@ from tagmill.sources import (
 )
 
 NOWHERE = Path("/nowhere")
+NO_S3 = S3(load_settings())
 
 
 def names(source: object, below: Path) -> list[str]:
@@ -46,7 +49,7 @@ def test_any_name_survives_its_uri(name: bytes) -> None:
 
 def test_folder_is_walked_by_name_and_depth_first(tmp_path: Path) -> None:
     fill(tmp_path, "b/2.jpg", "b/1.png", "a.jpg", "c.webp", "b/z/9.gif", ".hidden/0.jpg")
-    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    source = open_source(str(tmp_path), leave_out=NOWHERE, s3=NO_S3)
     assert names(source, tmp_path) == [
         ".hidden/0.jpg", "a.jpg", "b/1.png", "b/2.jpg", "b/z/9.gif", "c.webp",
     ]  # fmt: skip
@@ -56,14 +59,16 @@ def test_folder_is_walked_by_name_and_depth_first(tmp_path: Path) -> None:
 def test_folder_lists_images_only_and_counts_the_rest(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "notes.txt", "b.xmp")
     (tmp_path / "loop").symlink_to(tmp_path)
-    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    source = open_source(str(tmp_path), leave_out=NOWHERE, s3=NO_S3)
     assert names(source, tmp_path) == ["a.jpg"]
     assert source.passed_over == {"no image suffix": 2, "link to a folder": 1}
 
 
 def test_state_folder_inside_the_source_is_not_listed(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", ".tagmill/thumbnails/b.jpg")
-    assert names(open_source(str(tmp_path), leave_out=tmp_path / ".tagmill"), tmp_path) == ["a.jpg"]
+    assert names(
+        open_source(str(tmp_path), leave_out=tmp_path / ".tagmill", s3=NO_S3), tmp_path
+    ) == ["a.jpg"]
 
 
 def test_state_folder_is_not_listed_by_whichever_way_one_gets_there(tmp_path: Path) -> None:
@@ -71,9 +76,9 @@ def test_state_folder_is_not_listed_by_whichever_way_one_gets_there(tmp_path: Pa
     (tmp_path / "link").symlink_to(tmp_path / "real")
     state = tmp_path / "real" / "state"
     for text in ("link", "real"):
-        source = open_source(str(tmp_path / text), leave_out=state)
+        source = open_source(str(tmp_path / text), leave_out=state, s3=NO_S3)
         assert names(source, tmp_path / text) == ["a.jpg"]
-    source = open_source(f"{tmp_path}/link/**/*.jpg", leave_out=state)
+    source = open_source(f"{tmp_path}/link/**/*.jpg", leave_out=state, s3=NO_S3)
     assert names(source, tmp_path / "link") == ["a.jpg"]
 
 
@@ -85,7 +90,9 @@ def test_what_a_terminal_would_obey_is_written_as_an_escape() -> None:
 
 def test_hostile_folder_is_listed_whole(tmp_path: Path) -> None:
     expected = hostile.fill(tmp_path, tmp_path.parent / f"{tmp_path.name}-outside")
-    assert set(names(open_source(str(tmp_path), leave_out=NOWHERE), tmp_path)) == set(expected)
+    assert set(names(open_source(str(tmp_path), leave_out=NOWHERE, s3=NO_S3), tmp_path)) == set(
+        expected
+    )
 
 
 def test_unreadable_folder_below_is_counted_and_the_rest_goes_on(
@@ -96,11 +103,11 @@ def test_unreadable_folder_below_is_counted_and_the_rest_goes_on(
             folder.chmod(folder.stat().st_mode | 0o055)
     fill(tmp_path, "shut/a.jpg", "z.jpg")
     (tmp_path / "shut").chmod(0)
-    source = open_source(str(tmp_path), leave_out=NOWHERE)
+    source = open_source(str(tmp_path), leave_out=NOWHERE, s3=NO_S3)
     with as_nobody():
         found = names(source, tmp_path)
         with pytest.raises(SourceError, match="Permission denied"):
-            names(open_source(str(tmp_path / "shut"), leave_out=NOWHERE), tmp_path)
+            names(open_source(str(tmp_path / "shut"), leave_out=NOWHERE, s3=NO_S3), tmp_path)
     (tmp_path / "shut").chmod(0o755)
     assert found == ["z.jpg"]
     assert source.passed_over == {"folder not readable (Permission denied)": 1}
@@ -108,14 +115,14 @@ def test_unreadable_folder_below_is_counted_and_the_rest_goes_on(
 
 def test_glob_matches_across_folders(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.jpg", "a/b/2.jpg", "a/b/3.txt")
-    source = open_source(f"{tmp_path}/**/*.jpg", leave_out=NOWHERE)
+    source = open_source(f"{tmp_path}/**/*.jpg", leave_out=NOWHERE, s3=NO_S3)
     assert names(source, tmp_path) == ["a/1.jpg", "a/b/2.jpg"]
     assert default_roots(source.name) == (tmp_path,)
 
 
 def test_single_file_is_a_source_and_its_folder_the_root(tmp_path: Path) -> None:
     fill(tmp_path, "one")
-    source = open_source(str(tmp_path / "one"), leave_out=NOWHERE)
+    source = open_source(str(tmp_path / "one"), leave_out=NOWHERE, s3=NO_S3)
     assert names(source, tmp_path) == ["one"]
     assert default_roots(source.name) == (tmp_path,)
 
@@ -130,7 +137,7 @@ def test_single_file_is_a_source_and_its_folder_the_root(tmp_path: Path) -> None
 )
 def test_manifest_lists_paths_and_uris(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    source = open_source(str(tmp_path / name), leave_out=NOWHERE)
+    source = open_source(str(tmp_path / name), leave_out=NOWHERE, s3=NO_S3)
     assert list(source.items()) == [
         (file_uri(str(tmp_path / "a.jpg")), ""),
         ("file:///x/b%20c.jpg", ""),
@@ -146,7 +153,7 @@ def test_manifest_lists_paths_and_uris(tmp_path: Path, name: str, text: str) -> 
         ("list.csv", "uri,label\na.jpg,x,y\n", "line 2: not the 2 columns"),
         ("list.csv", 'uri\n"a.jpg\nb.jpg\n', "not CSV: unexpected end of data"),
         ("list.jsonl", r'"file:///a/\ud83d.jpg"' + "\n", "line 1: .* surrogates not allowed"),
-        ("list.txt", "a.jpg\nhttp://host/b.jpg\n", "line 2: 'http://host/b.jpg' is not on"),
+        ("list.txt", "a.jpg\nhttp://host/b.jpg\n", "line 2: 'http://host/b.jpg' is neither"),
         ("list.txt", "a\0b.jpg\n", "line 1: .* holds a NUL"),
         ("list.txt", "x" * 20_000 + "\n", "line 1: 20,000 characters, the limit is 16,384"),
         ("list.txt", "file://host/b.jpg\n" * 9, r"line 5: .*; and 4 more"),
@@ -157,7 +164,7 @@ def test_broken_manifest_stops_before_any_work(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(SourceError, match=said):
-        next(iter(open_source(str(tmp_path / name), leave_out=NOWHERE).items()))
+        next(iter(open_source(str(tmp_path / name), leave_out=NOWHERE, s3=NO_S3).items()))
 
 
 @given(st.binary(max_size=400), st.sampled_from([".txt", ".csv", ".jsonl"]))
@@ -168,11 +175,13 @@ def test_any_bytes_are_a_manifest_or_a_clear_error(data: bytes, suffix: str) -> 
         path = Path(folder) / f"list{suffix}"
         path.write_bytes(data)
         with contextlib.suppress(SourceError):
-            for uri, _ in open_source(str(path), leave_out=NOWHERE).items():
+            for uri, _ in open_source(str(path), leave_out=NOWHERE, s3=NO_S3).items():
                 assert uri.startswith("file:///")
 
 
-@pytest.mark.parametrize("text", ["", "/no/such/folder", "s3://bucket/x", "file://host/x"])
+@pytest.mark.parametrize(
+    "text", ["", "/no/such/folder", "s3:///x", "s3:/x", "http://host/x", "file://host/x"]
+)
 def test_what_is_no_source_is_said(text: str) -> None:
     with pytest.raises(SourceError):
-        open_source(text, leave_out=NOWHERE)
+        open_source(text, leave_out=NOWHERE, s3=NO_S3)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,16 @@ from tenacity.wait import wait_random_exponential
 from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
 from tagmill.errors import ItemError, TransientItemError
 from tagmill_worker.classifiers import Classifier
-from tagmill_worker.fetch import Fetched
+from tagmill_worker.fetch import Fetched, is_remote
 from tagmill_worker.images import Decoded
 
 log = logging.getLogger(__name__)
 
 TRIES = 3
 """Of a transient failure, inside the chunk."""
+
+READ_AHEAD = 8
+"""Items of a chunk that are fetched over a network at once, ahead of the one that is labelled."""
 
 
 @dataclass(slots=True)
@@ -84,9 +88,10 @@ class ChunkLoop:
         """
         spent = Spent()
         outcomes: list[Outcome] = []
+        fetching = self._fetching(items)
         for start in range(0, len(items), self.classifier.batch_size):
             batch = items[start : start + self.classifier.batch_size]
-            outcomes.extend(self._label(batch, top_k, spent))
+            outcomes.extend(self._label(batch, fetching, top_k, spent))
         return Labelled(
             outcomes=tuple(outcomes),
             spent=spent,
@@ -94,8 +99,26 @@ class ChunkLoop:
             failures=dict(Counter(str(found.error) for found in outcomes if found.error)),
         )
 
-    def _label(self, batch: Sequence[Item], top_k: int, spent: Spent) -> Iterator[Outcome]:
-        read = [self._read(item, spent) for item in batch]
+    def _fetching(self, items: Sequence[Item]) -> Iterator[Callable[[], Fetched]]:
+        """For each item what gives its bytes: at once for files, awaited for what is far away."""
+        ahead: deque[Callable[[], Fetched]] = deque()
+        for item in items:
+            fetch = partial(self._patient, self.fetch, item)
+            ahead.append(self._pool.submit(fetch).result if is_remote(item) else fetch)
+            if len(ahead) > (READ_AHEAD if is_remote(item) else 0):
+                yield ahead.popleft()
+        yield from ahead
+
+    def _label(
+        self,
+        batch: Sequence[Item],
+        fetching: Iterator[Callable[[], Fetched]],
+        top_k: int,
+        spent: Spent,
+    ) -> Iterator[Outcome]:
+        read = [
+            self._read(item, fetch, spent) for item, fetch in zip(batch, fetching, strict=False)
+        ]
         pixels = [found[1].pixels for found in read if not isinstance(found, Outcome)]
         started = self.clock()
         scores = iter(self.classifier.predict(np.stack(pixels)) if pixels else ())
@@ -115,13 +138,15 @@ class ChunkLoop:
             )
         spent.predict_s += self.clock() - started
 
-    def _read(self, item: Item, spent: Spent) -> tuple[str, Decoded] | Outcome:
+    def _read(
+        self, item: Item, fetch: Callable[[], Fetched], spent: Spent
+    ) -> tuple[str, Decoded] | Outcome:
         """The version that was read and its pixels, or the outcome of an item that has none."""
         version = item.version
         try:
             started = self.clock()
             try:
-                fetched = self._patient(self.fetch, item)
+                fetched = fetch()
             finally:
                 spent.fetch_s += self.clock() - started
             version = fetched.version
@@ -135,6 +160,10 @@ class ChunkLoop:
         except Exception as error:  # the item's boundary: its neighbours go on
             log.exception("an item failed in a way that no code covers uri=%s", item.uri)
             return _failed(item, version, ErrorCode.INTERNAL, repr(error)[:300])
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch")
 
     @cached_property
     def _patient(self) -> Retrying:

@@ -21,11 +21,12 @@ from tenacity.wait import wait_random_exponential
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
 from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, StoreFull
 from tagmill.registry import ModelVersion, Registry
+from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill_worker.chunk import ChunkLoop, Labelled
 from tagmill_worker.classifiers import load_classifier
-from tagmill_worker.fetch import LocalFetch
+from tagmill_worker.fetch import Fetch, LocalFetch
 from tagmill_worker.images import Decoded, Geometry, decode
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,11 @@ class Lane:
             sleep=sleep,
             reraise=True,
         )
-        self._fetch = LocalFetch(settings.roots, max_bytes=settings.max_bytes)
+        self._fetch = Fetch(
+            LocalFetch(settings.roots, max_bytes=settings.max_bytes),
+            S3(settings),
+            max_bytes=settings.max_bytes,
+        )
         self._loops: OrderedDict[str, ChunkLoop] = OrderedDict()
         self._ended_at: float | None = None
         self._commit_s = 0.0

@@ -22,6 +22,7 @@ from tagmill.export import check_results_file, check_writable, export
 from tagmill.registry import ModelVersion, Registry
 from tagmill.report import check_replaceable, write_report
 from tagmill.run import Progress, Watcher
+from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
@@ -185,7 +186,7 @@ class Outputs:
                 self._report,
                 store=store,
                 job=job,
-                thumbnails=Thumbnails(cache, max_pixels=settings.max_pixels),
+                thumbnails=Thumbnails(cache, settings=settings, s3=S3(settings)),
                 since=since,
                 took_s=took_s,
             )

@@ -22,6 +22,7 @@ from tagmill.run import (
     retry_failed,
     with_roots,
 )
+from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import Source, open_source, readable
 from tagmill.state_folder import StateFolder
@@ -55,7 +56,9 @@ Roots = Annotated[
 def run(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="A folder, file, glob or manifest of images."),
+        typer.Argument(
+            metavar="SOURCE", help="A folder, file, glob, manifest or s3://bucket/prefix."
+        ),
     ],
     out: Out = None,
     model: Annotated[
@@ -84,7 +87,7 @@ def run(
     settings = embedded_settings(
         state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
-    opened = open_source(source, leave_out=settings.state_dir)
+    opened = open_source(source, leave_out=settings.state_dir, s3=S3(settings))
     settings = with_roots(settings, opened.name)
     version = Registry(settings.models_dir).resolve(model)
     if dry_run:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tagmill.errors import SourceError
+from tagmill.s3 import S3
+from tagmill.sources.bucket import BucketSource
 from tagmill.sources.folder import FolderSource
 from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
 from tagmill.sources.local import file_uri, file_version, path_of, printable, readable
@@ -62,22 +64,28 @@ class FileSource:
         yield self.name, file_version(self._path)
 
 
-def open_source(text: str, *, leave_out: Path) -> Source:
+def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:
     """Find out what a user means by a source.
 
     Args:
-        text: a folder, a file, a glob, or a manifest (``.txt``, ``.csv``, ``.jsonl``).
+        text: a folder, a file, a glob, a manifest (``.txt``, ``.csv``, ``.jsonl``), or
+            ``s3://bucket/prefix``.
         leave_out: a folder that is never listed, as it holds tagmill's own files.
+        s3: where buckets are.
 
     Raises:
         SourceError: if nothing of that name exists, or its kind is not known.
     """
     if not text:
         raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
+    if text.startswith("s3:"):
+        return BucketSource(text, s3=s3)
     if text.startswith("file:"):
         text = path_of(text)
     elif "://" in text:
-        raise SourceError(f"{text}: sources are folders, files, globs and manifests on local disks")
+        raise SourceError(
+            f"{text}: sources are folders, files, globs, manifests and s3://bucket/prefix"
+        )
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path):
         return FolderSource(path, leave_out=os.path.abspath(leave_out))
@@ -98,6 +106,8 @@ def default_roots(name: str) -> tuple[Path, ...]:
     Args:
         name: a source's `Source.name`; it need not exist any more.
     """
+    if name.startswith("s3:"):
+        return ()
     path = path_of(name)
     if os.path.isdir(path):
         return (Path(path),)

@@ -50,7 +50,8 @@ def path_of(uri: str) -> str:
 
 def readable(uri: str) -> str:
     """A URI as a person reads it: a path where it is a local file, in characters that print."""
-    return printable(unquote(uri.removeprefix("file://"), errors="replace"))
+    path = unquote(uri[len("file://") :], errors="replace") if uri.startswith("file://") else uri
+    return printable(path)
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tagmill.errors import SourceError
+from tagmill.s3 import parse_s3_uri, s3_uri
 from tagmill.sources.local import file_uri, file_version, path_of
 
 SUFFIXES = (".txt", ".csv", ".jsonl")
@@ -44,11 +45,11 @@ class ManifestSource:
             lines = "; ".join(f"line {number}: {fault}" for number, fault in broken[:_SHOWN])
             more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
             raise SourceError(f"{self._path}: {lines}{more}")
-        for _, path, _ in self._rows():
-            yield file_uri(path), file_version(path)
+        for _, uri, _ in self._rows():
+            yield uri, file_version(path_of(uri)) if uri.startswith("file:") else ""
 
     def _rows(self) -> Iterator[tuple[int, str, str]]:
-        """Each entry as (line number, absolute path, what is wrong with it or nothing)."""
+        """Each entry as (line number, URI, what is wrong with it or nothing)."""
         folder = os.path.dirname(self._path)
         try:
             for number, text in self._entries():
@@ -56,7 +57,7 @@ class ManifestSource:
                     yield number, "", str(text)
                     continue
                 try:
-                    yield number, _absolute(text, folder), ""
+                    yield number, _uri(text, folder), ""
                 except SourceError as error:
                     yield number, "", str(error)
         except OSError as error:
@@ -104,19 +105,21 @@ def _json_entry(text: str) -> str | SourceError:
     return uri
 
 
-def _absolute(text: str, folder: str) -> str:
+def _uri(text: str, folder: str) -> str:
     if not text:
         raise SourceError("no URI")
     if len(text) > _MOST_CHARACTERS:
         raise SourceError(f"{len(text):,} characters, the limit is {_MOST_CHARACTERS:,}")
     if text.startswith("file:"):
-        return path_of(text)
+        return file_uri(path_of(text))
+    if text.startswith("s3:"):
+        return s3_uri(*parse_s3_uri(text))
     if "://" in text:
-        raise SourceError(f"{text!r} is not on a local disk")
+        raise SourceError(f"{text!r} is neither a file nor in S3")
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         raise SourceError(f"{text!r} is no file name: {error.reason}") from error
     if "\0" in text:
         raise SourceError(f"{text!r} holds a NUL")
-    return os.path.normpath(os.path.join(folder, text))
+    return file_uri(os.path.normpath(os.path.join(folder, text)))

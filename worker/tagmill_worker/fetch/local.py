@@ -1,4 +1,4 @@
-"""Getting an item's bytes: from local disks, under the roots that are allowed."""
+"""Reading local files, under the roots that are allowed."""
 
 from __future__ import annotations
 

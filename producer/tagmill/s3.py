@@ -1,0 +1,212 @@
+"""S3: URIs, listing and reading, with boto3's errors made ours.
+
+An S3 URI is ``s3://bucket/key`` with the key as it is, as AWS' own tools write it: nothing in it is
+percent-encoded. Credentials, region and endpoint come from boto3's own chain.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tagmill.contract import ErrorCode
+from tagmill.errors import (
+    ItemError,
+    MissingError,
+    PermanentItemError,
+    SourceError,
+    TransientItemError,
+)
+from tagmill.settings import Settings
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+ATTEMPTS = 6
+"""Of a request, by botocore's adaptive mode, which also slows down when it is throttled."""
+
+POOL_CONNECTIONS = 32
+
+_NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404", "NotFound"})
+_FORBIDDEN = frozenset({
+    "403", "AccessDenied", "AllAccessDisabled", "AccountProblem", "ExpiredToken", "Forbidden",
+    "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedObject:
+    """One object of a listing; ``version`` is ``size-etag``."""
+
+    key: str
+    version: str
+
+
+def s3_uri(bucket: str, key: str) -> str:
+    """The URI of an object."""
+    return f"s3://{bucket}/{key}"
+
+
+def parse_s3_uri(uri: str) -> tuple[str, str]:
+    """Split a URI into bucket and key or prefix.
+
+    Raises:
+        SourceError: if it is none.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket or not bucket.isascii() or not bucket.isprintable():
+        raise SourceError(f"{uri!r} names no bucket: write s3://bucket/prefix")
+    if "\0" in key or len(key.encode("utf-8", "surrogatepass")) > 1024:  # S3's limit of a key
+        raise SourceError(f"{uri[:200]!r} names no object: a key has 1,024 bytes at the most")
+    return bucket, key
+
+
+class S3:
+    """S3 as the settings say. Nothing connects before the first use; any thread may use it.
+
+    Args:
+        settings: buckets that may be used, and the addressing of requests.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._made: Any = None  # boto3 ships no types
+
+    def objects(self, bucket: str, prefix: str) -> Iterator[ListedObject]:
+        """List the objects whose key begins with a prefix, in the order of their keys' bytes.
+
+        Raises:
+            SourceError: if the bucket is not there, not allowed, or cannot be listed.
+        """
+        uri = s3_uri(bucket, prefix)
+        try:
+            self._check_bucket(bucket)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, **self._payer()
+            )
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield ListedObject(
+                        key=found["Key"], version=version_of(found["Size"], found["ETag"])
+                    )
+        except ItemError as error:
+            raise SourceError(f"{uri}: {error.message}") from error
+        except _errors() as error:
+            raise SourceError(f"{uri}: {_translated(error).message}") from error
+
+    def read(self, uri: str, *, max_bytes: int) -> tuple[bytes, str]:
+        """Read an object.
+
+        Returns:
+            Its bytes and its version.
+
+        Raises:
+            PermanentItemError: what is wrong with the object.
+            TransientItemError: if reading failed in a way that may pass.
+        """
+        try:
+            bucket, key = parse_s3_uri(uri)
+        except SourceError as error:
+            raise PermanentItemError(ErrorCode.NOT_FOUND, str(error)) from error
+        self._check_bucket(bucket)
+        try:
+            answer = self._client.get_object(Bucket=bucket, Key=key, **self._payer())
+            with answer["Body"] as body:
+                size = answer["ContentLength"]
+                if size > max_bytes:
+                    raise PermanentItemError(
+                        ErrorCode.TOO_LARGE,
+                        f"{size:,} bytes, the limit is {max_bytes:,} (TAGMILL_MAX_BYTES)",
+                    )
+                data: bytes = body.read()
+        except _errors() as error:
+            raise _translated(error) from error
+        if len(data) < size:
+            raise TransientItemError(
+                ErrorCode.UNAVAILABLE, f"reading ended after {len(data):,} of {size:,} bytes"
+            )
+        return data, version_of(size, answer["ETag"])
+
+    @property
+    def _client(self) -> Any:
+        with self._lock:  # making a client is not safe among threads, using it is
+            if self._made is None:
+                self._made = _make_client(self._settings)
+            return self._made
+
+    def _check_bucket(self, bucket: str) -> None:
+        allowed = self._settings.buckets
+        if allowed and bucket not in allowed:
+            raise PermanentItemError(
+                ErrorCode.OUTSIDE_ROOTS,
+                f"bucket {bucket} is not among the allowed ones ({', '.join(allowed)}): "
+                "allow it with TAGMILL_BUCKETS",
+            )
+
+    def _payer(self) -> dict[str, str]:
+        return {"RequestPayer": "requester"} if self._settings.s3_requester_pays else {}
+
+
+def version_of(size: int, etag: str) -> str:
+    """An object's version: ``size-etag``."""
+    return f"{size}-{etag.strip(chr(34))}"
+
+
+def _make_client(settings: Settings) -> Any:
+    try:
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+    except ImportError as error:
+        raise MissingError(f"S3 needs {error.name}: pip install 'tagmill[s3]'") from error
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=POOL_CONNECTIONS,
+        s3={"addressing_style": "path" if settings.s3_path_style else "auto"},
+        signature_version=UNSIGNED if settings.s3_anonymous else None,
+        user_agent_extra="tagmill",
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except _errors() as error:
+        raise MissingError(f"S3 cannot be used: {error}") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What boto3 raises; nothing where it is not installed."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from urllib3.exceptions import HTTPError
+    except ImportError:
+        return ()
+    return (BotoCoreError, ClientError, HTTPClientError, HTTPError, OSError)
+
+
+def _translated(error: Exception) -> ItemError:
+    """What a failed request means for the item."""
+    answer = getattr(error, "response", None) or {}
+    said = answer.get("Error", {})
+    code, why = str(said.get("Code", "")), str(said.get("Message", "")) or str(error)
+    why = " ".join(why.split())[:200]
+    if code in _NOT_FOUND:
+        what = "the bucket is not there" if code == "NoSuchBucket" else "the object is not there"
+        return PermanentItemError(ErrorCode.NOT_FOUND, f"{what} (any more)")
+    if code == "InvalidObjectState":
+        return PermanentItemError(
+            ErrorCode.ARCHIVED, "the object is archived (Glacier): restore it first"
+        )
+    if code.startswith("KMS.") or (code in _FORBIDDEN and "kms" in why.lower()):
+        return PermanentItemError(ErrorCode.FORBIDDEN, f"its KMS key refuses ({code}: {why})")
+    if code in _FORBIDDEN:
+        return PermanentItemError(ErrorCode.FORBIDDEN, f"access denied ({code}: {why})")
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return PermanentItemError(
+            ErrorCode.FORBIDDEN, f"{why}: set AWS credentials, or TAGMILL_S3_ANONYMOUS=1"
+        )
+    return TransientItemError(
+        ErrorCode.UNAVAILABLE, f"reading failed ({code or 'no answer'}: {why})"
+    )
