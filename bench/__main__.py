@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.ground import Ground
 from bench.table import Row, show
 
-ALL = ("steady", "whole_command", "start", "memory", "second_run", "listing", "accuracy")
+ALL = ("steady", "whole_command", "start", "memory", "second_run", "listing", "objects", "accuracy")
 
 
 def main() -> None:

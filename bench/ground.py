@@ -70,24 +70,35 @@ class Ground:
         }
 
     @contextmanager
-    def started(self, state: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-        """`tagmill run` over the thousand, as a process and the time at which it was started."""
+    def started(
+        self, state: str, *, source: str | None = None, lanes: int | None = None, **more: str
+    ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+        """`tagmill run` as a process, and the time at which it was started.
+
+        Args:
+            state: name of its state folder.
+            source: what to label; the thousand where none is named.
+            lanes: how many; one per core where unset.
+            more: of its environment.
+        """
         command = [
-            *(sys.executable, "-m", "tagmill", "run", str(self.thousand)),
-            *("--lanes", str(self.lanes), "--out", str(self.work / f"{state}.jsonl")),
+            *(sys.executable, "-m", "tagmill", "run", source or str(self.thousand)),
+            *("--lanes", str(lanes or self.lanes), "--out", str(self.work / f"{state}.jsonl")),
             *("--report", str(self.work / f"{state}.html")),
         ]
-        environment = self.environment(state)
+        environment = {**self.environment(state), **more}
         at = time.time()
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
             yield process, at
         if process.returncode != 0:
             raise RuntimeError(f"{command} ended with {process.returncode}")
 
-    def run(self, state: str) -> float:
-        """Run the command over the thousand; the seconds from its start to its exit."""
+    def run(
+        self, state: str, *, source: str | None = None, lanes: int | None = None, **more: str
+    ) -> float:
+        """Run the command as `started` says; the seconds from its start to its exit."""
         began = time.perf_counter()
-        with self.started(state):
+        with self.started(state, source=source, lanes=lanes, **more):
             pass
         return time.perf_counter() - began
 
