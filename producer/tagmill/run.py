@@ -24,6 +24,9 @@ from tagmill.store import Job, Store
 POLL_S = 0.1
 """Between two looks at the store: short beside a chunk, long beside the look's cost."""
 
+END_POLL_S = 0.02
+"""The same for the last chunks, whose end somebody waits for."""
+
 STALL_S = 10.0
 """Without a commit for that long, lanes are reminded of the chunks that they could take."""
 
@@ -177,7 +180,7 @@ def _watch_to_end(feed: _Feed, servers: Servers, watch: Watcher) -> Job:
         servers.check()
         if feed.stalled_s() > STALL_S:
             servers.send(feed.waiting())
-        time.sleep(POLL_S)
+        time.sleep(POLL_S if job.pending > 2 else END_POLL_S)
 
 
 class _Feed:
