@@ -6,7 +6,10 @@ percent-encoded. Credentials, region and endpoint come from boto3's own chain.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +30,17 @@ ATTEMPTS = 6
 
 POOL_CONNECTIONS = 32
 
+MOST_READ_S = 120.0
+"""For how long an object may take: a server that sends a byte now and then is no better than one
+that sends none."""
+
+_PIECE_BYTES = 1 << 18
+_LONGEST_KEY = 1024  # bytes, as S3 has it
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_SECRET = re.compile(r"//[^/@\s]*@")  # user and password in an endpoint's URL
+
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404", "NotFound"})
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
 _FORBIDDEN = frozenset({
     "403", "AccessDenied", "AllAccessDisabled", "AccountProblem", "ExpiredToken", "Forbidden",
     "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
@@ -55,9 +68,13 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
     """
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket or not bucket.isascii() or not bucket.isprintable():
+    if scheme != "s3" or not _BUCKET.fullmatch(bucket):
         raise SourceError(f"{uri!r} names no bucket: write s3://bucket/prefix")
-    if "\0" in key or len(key.encode("utf-8", "surrogatepass")) > 1024:  # S3's limit of a key
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{uri!r} is not UTF-8, which keys are") from error
+    if "\0" in key or size > _LONGEST_KEY:
         raise SourceError(f"{uri[:200]!r} names no object: a key has 1,024 bytes at the most")
     return bucket, key
 
@@ -88,12 +105,11 @@ class S3:
             )
             for page in pages:
                 for found in page.get("Contents", ()):
-                    yield ListedObject(
-                        key=found["Key"], version=version_of(found["Size"], found["ETag"])
-                    )
+                    version = version_of(found.get("Size", 0), found.get("ETag", ""))
+                    yield ListedObject(key=found["Key"], version=version)
         except ItemError as error:
             raise SourceError(f"{uri}: {error.message}") from error
-        except _errors() as error:
+        except _errors(RecursionError) as error:
             raise SourceError(f"{uri}: {_translated(error).message}") from error
 
     def read(self, uri: str, *, max_bytes: int) -> tuple[bytes, str]:
@@ -111,23 +127,26 @@ class S3:
         except SourceError as error:
             raise PermanentItemError(ErrorCode.NOT_FOUND, str(error)) from error
         self._check_bucket(bucket)
+        if self._settings.buckets and {".", ".."} & set(key.split("/")):
+            # On the way a server may take such a key for a path to another bucket.
+            raise PermanentItemError(
+                ErrorCode.OUTSIDE_ROOTS, "a key with . or .. in it, while TAGMILL_BUCKETS is set"
+            )
         try:
             answer = self._client.get_object(Bucket=bucket, Key=key, **self._payer())
-            with answer["Body"] as body:
-                size = answer["ContentLength"]
-                if size > max_bytes:
-                    raise PermanentItemError(
-                        ErrorCode.TOO_LARGE,
-                        f"{size:,} bytes, the limit is {max_bytes:,} (TAGMILL_MAX_BYTES)",
-                    )
-                data: bytes = body.read()
-        except _errors() as error:
+            # Not the body's own context: that is of the stream beneath, which checks no checksum.
+            with contextlib.closing(answer["Body"]) as body:
+                data = _read_body(body, answer.get("ContentLength"), max_bytes)
+        except _errors(RecursionError) as error:
+            if type(error).__name__ == "NoCredentialsError":
+                self._forget_client()
             raise _translated(error) from error
-        if len(data) < size:
-            raise TransientItemError(
-                ErrorCode.UNAVAILABLE, f"reading ended after {len(data):,} of {size:,} bytes"
-            )
-        return data, version_of(size, answer["ETag"])
+        return data, version_of(len(data), answer.get("ETag", ""))
+
+    def _forget_client(self) -> None:
+        """A client keeps for ever that it found no credentials; the next one looks again."""
+        with self._lock:
+            self._made = None
 
     @property
     def _client(self) -> Any:
@@ -147,6 +166,30 @@ class S3:
 
     def _payer(self) -> dict[str, str]:
         return {"RequestPayer": "requester"} if self._settings.s3_requester_pays else {}
+
+
+def _read_body(body: Any, size: int | None, max_bytes: int) -> bytes:
+    if size is not None and size > max_bytes:
+        raise PermanentItemError(
+            ErrorCode.TOO_LARGE, f"{size:,} bytes, the limit is {max_bytes:,} (TAGMILL_MAX_BYTES)"
+        )
+    began = time.monotonic()
+    data = bytearray()
+    while piece := body.read(_PIECE_BYTES):
+        data += piece
+        if len(data) > max_bytes:
+            raise PermanentItemError(
+                ErrorCode.TOO_LARGE, f"more than the limit of {max_bytes:,} bytes"
+            )
+        if time.monotonic() - began > MOST_READ_S:
+            raise TransientItemError(
+                ErrorCode.UNAVAILABLE, f"{len(data):,} bytes in {MOST_READ_S:.0f} s: given up"
+            )
+    if size is not None and len(data) < size:
+        raise TransientItemError(
+            ErrorCode.UNAVAILABLE, f"reading ended after {len(data):,} of {size:,} bytes"
+        )
+    return bytes(data)
 
 
 def version_of(size: int, etag: str) -> str:
@@ -172,26 +215,34 @@ def _make_client(settings: Settings) -> Any:
     )
     try:
         return boto3.session.Session().client("s3", config=config)
-    except _errors() as error:
-        raise MissingError(f"S3 cannot be used: {error}") from error
+    except _errors(ValueError) as error:  # ValueError: an endpoint that is no URL
+        why = _SECRET.sub("//", str(error))
+        raise MissingError(f"S3 cannot be used: {why} (AWS_ENDPOINT_URL, AWS_PROFILE)") from error
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What boto3 raises; nothing where it is not installed."""
+def _errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What boto3 raises, and more; nothing where it is not installed."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
         from urllib3.exceptions import HTTPError
     except ImportError:
         return ()
-    return (BotoCoreError, ClientError, HTTPClientError, HTTPError, OSError)
+    return (BotoCoreError, ClientError, HTTPClientError, HTTPError, OSError, *more)
 
 
 def _translated(error: Exception) -> ItemError:
     """What a failed request means for the item."""
+    if isinstance(error, RecursionError):  # botocore follows redirects by asking again
+        return PermanentItemError(
+            ErrorCode.FORBIDDEN, "the endpoint only redirects: look at AWS_ENDPOINT_URL (https?)"
+        )
     answer = getattr(error, "response", None) or {}
     said = answer.get("Error", {})
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code, why = str(said.get("Code", "")), str(said.get("Message", "")) or str(error)
-    why = " ".join(why.split())[:200]
+    why = _SECRET.sub("//", " ".join(why.split()))[:200]
+    if status in _WORTH_ANOTHER_TRY or status >= 500 or "Throttl" in code or "Timeout" in code:
+        return TransientItemError(ErrorCode.UNAVAILABLE, f"reading failed ({code}: {why})")
     if code in _NOT_FOUND:
         what = "the bucket is not there" if code == "NoSuchBucket" else "the object is not there"
         return PermanentItemError(ErrorCode.NOT_FOUND, f"{what} (any more)")
@@ -203,10 +254,14 @@ def _translated(error: Exception) -> ItemError:
         return PermanentItemError(ErrorCode.FORBIDDEN, f"its KMS key refuses ({code}: {why})")
     if code in _FORBIDDEN:
         return PermanentItemError(ErrorCode.FORBIDDEN, f"access denied ({code}: {why})")
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return PermanentItemError(
-            ErrorCode.FORBIDDEN, f"{why}: set AWS credentials, or TAGMILL_S3_ANONYMOUS=1"
-        )
+    name = type(error).__name__
+    if name in ("NoCredentialsError", "PartialCredentialsError"):
+        kind = TransientItemError if name == "NoCredentialsError" else PermanentItemError
+        return kind(ErrorCode.FORBIDDEN, f"{why}: set AWS credentials, or TAGMILL_S3_ANONYMOUS=1")
+    if name == "ParamValidationError":
+        return PermanentItemError(ErrorCode.NOT_FOUND, f"such an object cannot be: {why}")
+    if 300 <= status < 500 and code != "RequestTimeTooSkewed":
+        return PermanentItemError(ErrorCode.FORBIDDEN, f"S3 refuses ({code}: {why})")
     return TransientItemError(
         ErrorCode.UNAVAILABLE, f"reading failed ({code or 'no answer'}: {why})"
     )

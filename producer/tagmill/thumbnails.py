@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from tagmill.contract import IMAGE_FORMATS
-from tagmill.errors import SourceError
+from tagmill.errors import SourceError, TransientItemError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import path_of
@@ -21,6 +21,7 @@ SIDE = 176
 """Pixels of a thumbnail's sides: sharp at half that size on dense screens."""
 
 _QUALITY = 70
+_MOST_AWAY = 3
 
 
 class Thumbnails:
@@ -36,6 +37,7 @@ class Thumbnails:
         self._folder = folder
         self._settings = settings
         self._s3 = s3
+        self._away = 0
 
     def get(self, uri: str, version: str) -> bytes | None:
         """The thumbnail of an image as JPEG, ``None`` where it cannot be made (any more)."""
@@ -59,6 +61,9 @@ class Thumbnails:
             warnings.simplefilter("ignore")
             try:
                 self._draw(uri).save(output, "JPEG", quality=_QUALITY)
+            except TransientItemError:
+                self._away += 1  # a server that is away is not waited for, picture by picture
+                return None
             except Exception:  # noqa: BLE001  # an ornament: no file may cost the report
                 return None
         return output.getvalue()
@@ -66,6 +71,8 @@ class Thumbnails:
     def _original(self, uri: str) -> str | io.BytesIO:
         if not uri.startswith("s3:"):
             return path_of(uri)
+        if self._away >= _MOST_AWAY:
+            raise SourceError(f"{uri}: S3 did not answer {self._away} times")
         data, _ = self._s3.read(uri, max_bytes=self._settings.max_bytes)
         return io.BytesIO(data)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError, NoCredentialsError
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from botocore.stub import Stubber
 
 from tagmill.contract import ErrorCode, Item
-from tagmill.errors import PermanentItemError, SourceError, TransientItemError
-from tagmill.s3 import S3, _translated, parse_s3_uri, s3_uri
+from tagmill.errors import MissingError, PermanentItemError, SourceError, TransientItemError
+from tagmill.s3 import MOST_READ_S, S3, _read_body, _translated, parse_s3_uri, s3_uri
 from tagmill.settings import load_settings
 from tagmill.sources import open_source
 from tagmill_worker.fetch import Fetch, LocalFetch
@@ -32,7 +33,22 @@ def test_any_key_survives_its_uri(key: str) -> None:
     assert parse_s3_uri(s3_uri("bucket", key)) == ("bucket", key)
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///key", "s3:/b/k", "file:///x", "s3://b/\0", ""])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://",
+        "s3:///key",
+        "s3:/b/k",
+        "file:///x",
+        "s3://bkt/\0",
+        "",
+        "s3://bkt/\udce9",
+        "s3://../x",
+        "s3://./x",
+        "s3://a b/x",
+        "s3://bkt/" + "k" * 1025,
+    ],
+)
 def test_what_names_no_object_is_said(uri: str) -> None:
     with pytest.raises(SourceError):
         parse_s3_uri(uri)
@@ -96,6 +112,9 @@ def test_every_refusal_has_its_code(bucket: Any) -> None:
     assert code_of(f"s3://{bucket.name}/cold.jpg") == "archived"
     assert code_of(f"s3://{bucket.name}/large.jpg", max_bytes=4096) == "too_large"
     assert code_of(f"s3://{bucket.name}/large.jpg", buckets="other,another") == "outside_roots"
+    dotted = f"s3://{bucket.name}/../other/large.jpg"
+    assert code_of(dotted, buckets=bucket.name) == "outside_roots"
+    assert code_of(f"s3://{bucket.name}/") == "not_found"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +128,10 @@ def test_every_refusal_has_its_code(bucket: Any) -> None:
         ("InvalidObjectState", "restore it", 403, ErrorCode.ARCHIVED),
         ("SlowDown", "reduce your rate", 503, ErrorCode.UNAVAILABLE),
         ("InternalError", "sorry", 500, ErrorCode.UNAVAILABLE),
+        ("KMS.ThrottlingException", "slower", 503, ErrorCode.UNAVAILABLE),
+        ("RequestTimeTooSkewed", "clock", 403, ErrorCode.UNAVAILABLE),
+        ("InvalidRequest", "SSE-C", 400, ErrorCode.FORBIDDEN),
+        ("PermanentRedirect", "elsewhere", 301, ErrorCode.FORBIDDEN),
     ],
 )
 def test_answers_of_s3_mean_an_outcome(
@@ -119,9 +142,10 @@ def test_answers_of_s3_mean_an_outcome(
     with Stubber(s3._client) as stub:
         stub.add_client_error("get_object", code, message, status)
         with pytest.raises(kind) as caught:
-            s3.read("s3://b/k.jpg", max_bytes=10)
+            s3.read("s3://bkt/k.jpg", max_bytes=10)
     assert caught.value.code is expected
-    assert ("KMS" in caught.value.message) == ("kms" in message or code.startswith("KMS"))
+    if expected is ErrorCode.FORBIDDEN:
+        assert ("KMS" in caught.value.message) == ("kms" in message or code.startswith("KMS"))
 
 
 def test_missing_credentials_and_time_outs_are_told_apart() -> None:
@@ -143,3 +167,36 @@ def test_requests_are_made_as_the_settings_say(bucket: Any) -> None:
     assert f"/{bucket.name}/k.jpg" in seen["url"]
     assert "Authorization" not in seen["headers"]
     assert seen["headers"]["x-amz-request-payer"] in (b"requester", "requester")
+
+
+class Body(io.BytesIO):
+    """A body that comes as a server sends it."""
+
+
+def test_a_body_is_held_to_its_length_the_limit_and_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _read_body(Body(b"12345"), 5, 10) == _read_body(Body(b"12345"), None, 10) == b"12345"
+    with pytest.raises(TransientItemError, match="ended after 5 of 9 bytes"):
+        _read_body(Body(b"12345"), 9, 10)
+    for size in (11, None):
+        with pytest.raises(PermanentItemError) as caught:
+            _read_body(Body(b"x" * 11), size, 10)
+        assert caught.value.code is ErrorCode.TOO_LARGE
+    clock = iter([0.0, MOST_READ_S + 1])
+    monkeypatch.setattr("tagmill.s3.time.monotonic", lambda: next(clock))
+    with pytest.raises(TransientItemError, match="given up"):
+        _read_body(Body(b"12345"), 5, 10)
+
+
+def test_wrong_endpoints_are_one_clear_error_without_their_password(
+    monkeypatch: pytest.MonkeyPatch, bucket: Any
+) -> None:
+    for wrong in ("localhost:9000", "http://"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wrong)
+        with pytest.raises(MissingError, match=r"S3 cannot be used: .*AWS_ENDPOINT_URL"):
+            S3(load_settings()).read("s3://bkt/k.jpg", max_bytes=10)
+    monkeypatch.undo()
+    error = EndpointConnectionError(endpoint_url="http://user:hush@127.0.0.1:1/")
+    assert "hush" not in _translated(error).message
+    assert "only redirects" in _translated(RecursionError()).message

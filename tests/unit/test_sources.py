@@ -154,6 +154,8 @@ def test_manifest_lists_paths_and_uris(tmp_path: Path, name: str, text: str) -> 
         ("list.csv", 'uri\n"a.jpg\nb.jpg\n', "not CSV: unexpected end of data"),
         ("list.jsonl", r'"file:///a/\ud83d.jpg"' + "\n", "line 1: .* surrogates not allowed"),
         ("list.txt", "a.jpg\nhttp://host/b.jpg\n", "line 2: 'http://host/b.jpg' is neither"),
+        ("list.txt", "s3://bucket/\n", "line 1: .* no object in it"),
+        ("list.jsonl", r'"s3://bucket/\ud83d.jpg"' + "\n", "line 1: .* is not UTF-8"),
         ("list.txt", "a\0b.jpg\n", "line 1: .* holds a NUL"),
         ("list.txt", "x" * 20_000 + "\n", "line 1: 20,000 characters, the limit is 16,384"),
         ("list.txt", "file://host/b.jpg\n" * 9, r"line 5: .*; and 4 more"),

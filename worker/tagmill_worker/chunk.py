@@ -20,7 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
-from tagmill.errors import ItemError, TransientItemError
+from tagmill.errors import ItemError, MissingError, TransientItemError
 from tagmill_worker.classifiers import Classifier
 from tagmill_worker.fetch import Fetched, is_remote
 from tagmill_worker.images import Decoded
@@ -157,6 +157,8 @@ class ChunkLoop:
                 spent.decode_s += self.clock() - started
         except ItemError as error:
             return _failed(item, version, error.code, error.message)
+        except MissingError:
+            raise  # not the item's fault: no item can be read here
         except Exception as error:  # the item's boundary: its neighbours go on
             log.exception("an item failed in a way that no code covers uri=%s", item.uri)
             return _failed(item, version, ErrorCode.INTERNAL, repr(error)[:300])

@@ -113,7 +113,10 @@ def _uri(text: str, folder: str) -> str:
     if text.startswith("file:"):
         return file_uri(path_of(text))
     if text.startswith("s3:"):
-        return s3_uri(*parse_s3_uri(text))
+        bucket, key = parse_s3_uri(text)
+        if not key:
+            raise SourceError(f"{text!r} names a bucket and no object in it")
+        return s3_uri(bucket, key)
     if "://" in text:
         raise SourceError(f"{text!r} is neither a file nor in S3")
     try:
