@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import boto3
 import psutil
 
 from bench.ground import Ground
+from bench.moto import moto_server
 from bench.steady import steady_rate
 from bench.table import Row
 
@@ -26,13 +22,14 @@ def rows(ground: Ground) -> Iterator[Row]:
     """Run both in turns, on all cores but the one that moto gets; the medians count."""
     lanes = max(1, ground.lanes - 1)
     rates, moto_s = [], []
-    with _moto() as (server, environment):
+    with moto_server() as (process, environment):
+        server = psutil.Process(process.pid)
         client = boto3.client(
             "s3",
             endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id="bench",
-            aws_secret_access_key="bench",
-            region_name="us-east-1",
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=environment["AWS_DEFAULT_REGION"],
         )
         client.create_bucket(Bucket=BUCKET)
         for path in sorted(ground.thousand.iterdir()):
@@ -55,36 +52,6 @@ def rows(ground: Ground) -> Iterator[Row]:
         detail=f"{s3:,.0f} against {disk:,.0f} images/s, median of {PAIRS} pairs; moto itself took "
         f"{statistics.median(moto_s):.1f} s of processor time, on the core that no lane had",
     )
-
-
-@contextmanager
-def _moto() -> Iterator[tuple[psutil.Process, dict[str, str]]]:
-    """A moto server, and the environment by which the command finds it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield (
-            psutil.Process(process.pid),
-            {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-                "AWS_ACCESS_KEY_ID": "bench",
-                "AWS_SECRET_ACCESS_KEY": "bench",
-                "AWS_DEFAULT_REGION": "us-east-1",
-                "TAGMILL_S3_PATH_STYLE": "1",
-            },
-        )
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _cpu_s(process: psutil.Process) -> float:

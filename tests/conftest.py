@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -15,8 +14,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from bench.moto import moto_server
 from support.command import Tagmill
-from support.polling import missing, until
+from support.polling import missing
 
 from tagmill.store import Store
 
@@ -122,33 +122,8 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """An S3 (moto, in a process of its own): the environment by which boto3 finds it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
-        assert server.poll() is None, "moto did not start"
-        return False
-
-    try:
-        until(answers, within_s=60)
-        yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "TAGMILL_S3_PATH_STYLE": "1",
-        }
-    finally:
-        server.terminate()
-        server.wait(20)
+    with moto_server() as (_, environment):
+        yield environment
 
 
 @pytest.fixture

@@ -53,7 +53,10 @@ class JobState(enum.StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        return self not in (JobState.LISTING, JobState.RUNNING)
+        return self not in UNFINISHED
+
+
+UNFINISHED = (JobState.LISTING, JobState.RUNNING)
 
 
 class ChunkState(enum.StrEnum):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +49,10 @@ def status(
     settings = _settings(context, state_dir)
     store = _existing_store(settings)
     jobs = [store.jobs.get(job_id)] if job_id else store.jobs.recent()
+    at_work = settings.store_url is not None or StateFolder(settings.state_dir).is_held()
     if as_json:
         for job in jobs:
-            row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, settings)}
+            row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, at_work)}
             if job_id:
                 row["failures"] = {str(k): v for k, v in store.outcomes.failures(job.id).items()}
             print(json.dumps(row))
@@ -64,7 +64,7 @@ def status(
         table.add_column(name, justify="right" if right else "left", overflow=overflow)
     for job in jobs:
         numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
-        table.add_row(job.id, _state(job, settings), *numbers, Text(readable(job.source)))
+        table.add_row(job.id, _state(job, at_work), *numbers, Text(readable(job.source)))
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
@@ -98,9 +98,8 @@ def results(
         return
     try:
         WRITERS[kind](_only(store.outcomes.results(job.id), only), sys.stdout.buffer)
-    except BrokenPipeError as error:  # Typer would make it an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from error
+    except BrokenPipeError as error:
+        raise typer.Exit from error  # Typer would make it an error; `main` sees the rest off
 
 
 def cancel(
@@ -134,9 +133,8 @@ def _settings(context: typer.Context, state_dir: Path | None) -> Settings:
     return settings
 
 
-def _state(job: Job, settings: Settings) -> str:
-    """The job's state; one that is unfinished in a state folder without a run was interrupted."""
-    at_work = settings.store_url is not None or StateFolder(settings.state_dir).is_held()
+def _state(job: Job, at_work: bool) -> str:
+    """The job's state; one that is unfinished while no run can be at work was interrupted."""
     return str(job.state) if at_work or job.state.is_finished else "interrupted"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from tagmill.contract import ChunkState, ChunkSummary, ChunkTimings, JobState
+from tagmill.contract import UNFINISHED, ChunkState, ChunkSummary, ChunkTimings, JobState
 from tagmill.errors import UnknownJob
 from tagmill.store.database import Database
 from tagmill.store.schema import chunks, epoch_now, jobs
@@ -114,7 +114,7 @@ class Jobs:
         wanted = (
             select(*_COLUMNS)
             .where(jobs.c.source == source, jobs.c.model == model, jobs.c.top_k == top_k)
-            .where(jobs.c.state.in_([JobState.LISTING, JobState.RUNNING]))
+            .where(jobs.c.state.in_(UNFINISHED))
             .order_by(jobs.c.created_at)
         )
         with self._database.read() as connection:
@@ -138,7 +138,7 @@ class Jobs:
             done = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id)
-                .where(jobs.c.state.in_([JobState.LISTING, JobState.RUNNING]))
+                .where(jobs.c.state.in_(UNFINISHED))
                 .values(state=state, finished_at=epoch_now())
             )
         return done.rowcount == 1

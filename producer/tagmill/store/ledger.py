@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, exists, or_, select, update
 
 from tagmill.contract import (
+    UNFINISHED,
     ChunkState,
     ChunkSummary,
     ClaimedChunk,
@@ -32,8 +33,6 @@ from tagmill.errors import ClaimLost
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
-
-_UNFINISHED = [JobState.LISTING, JobState.RUNNING]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +117,7 @@ class Ledger:
         take = (
             update(chunks)
             .where(mine, chunks.c.state != ChunkState.DONE, or_(*free))
-            .where(exists().where(jobs.c.id == job_id, jobs.c.state.in_(_UNFINISHED)))
+            .where(exists().where(jobs.c.id == job_id, jobs.c.state.in_(UNFINISHED)))
             .values(
                 state=ChunkState.CLAIMED,
                 attempt=chunks.c.attempt + 1,
