@@ -226,13 +226,15 @@ def upsert(connection: Connection, job_id: str, found: Sequence[Outcome]) -> Non
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql  # loads every driver there is for it
 
-        upsert = postgresql.insert(outcomes)
-        new = {name: upsert.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
-        insert = upsert.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+        on_postgresql = postgresql.insert(outcomes)
+        new = {name: on_postgresql.excluded[name] for name in rows[0]} | {
+            "labelled_at": epoch_now()
+        }
+        insert = on_postgresql.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
     else:
         from sqlalchemy.dialects import sqlite
 
-        upsert_lite = sqlite.insert(outcomes)
-        new = {name: upsert_lite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
-        insert = upsert_lite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+        on_sqlite = sqlite.insert(outcomes)
+        new = {name: on_sqlite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
+        insert = on_sqlite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
     connection.execute(insert.values(labelled_at=epoch_now()), rows)
