@@ -91,17 +91,23 @@ class S3:
         self._lock = threading.Lock()
         self._made: Any = None  # boto3 ships no types
 
-    def objects(self, bucket: str, prefix: str) -> Iterator[ListedObject]:
+    def objects(self, bucket: str, prefix: str, *, after: str = "") -> Iterator[ListedObject]:
         """List the objects whose key begins with a prefix, in the order of their keys' bytes.
+
+        Args:
+            bucket: which.
+            prefix: of the keys; empty for all.
+            after: a key; only those behind it in the order are listed.
 
         Raises:
             SourceError: if the bucket is not there, not allowed, or cannot be listed.
         """
         uri = s3_uri(bucket, prefix)
+        start = {"StartAfter": after} if after else {}
         try:
             self._check_bucket(bucket)
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket, Prefix=prefix, **self._payer()
+                Bucket=bucket, Prefix=prefix, **start, **self._payer()
             )
             for page in pages:
                 for found in page.get("Contents", ()):

@@ -20,8 +20,10 @@ from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
 from tagmill.sources.local import file_uri, file_version, path_of, printable, readable
 from tagmill.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from tagmill.sources.manifest import ManifestSource
+from tagmill.sources.position import Position
 
 __all__ = [
+    "Position",
     "Source",
     "default_roots",
     "file_uri",
@@ -43,11 +45,15 @@ class Source(Protocol):
     name: str
     passed_over: Counter[str]
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)`` in a stable order.
 
+        Args:
+            after: a place in an earlier listing; what comes behind it in the order is yielded,
+                whatever was added or removed meanwhile.
+
         Raises:
-            SourceError: if the source cannot be read.
+            SourceError: if the source cannot be read, or ``after`` is no place in it.
         """
 
 
@@ -59,9 +65,10 @@ class FileSource:
         self.passed_over: Counter[str] = Counter()
         self._path = path
 
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Yield the one file."""
-        yield self.name, file_version(self._path)
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
+        """Yield the one file; nothing comes after it."""
+        if after is None:
+            yield self.name, file_version(self._path)
 
 
 def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:

@@ -12,8 +12,13 @@ from tagmill.sources.local import (
     file_version,
     has_image_suffix,
     is_same_folder,
+    path_of,
     quote,
 )
+from tagmill.sources.position import Position
+
+_Entry = tuple[str, bool]
+"""A name, and whether it is a folder's."""
 
 
 class FolderSource:
@@ -33,17 +38,15 @@ class FolderSource:
         self._path = path
         self._leave_out = leave_out
 
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Yield ``(uri, version)``, depth first.
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
+        """Yield ``(uri, version)``, depth first; folders wholly before ``after`` are not read.
 
         Raises:
-            SourceError: if the folder itself cannot be read; one below it is counted.
+            SourceError: if the folder itself cannot be read, or ``after`` is no place in it. A
+                folder below it that cannot be read is counted.
         """
         self.passed_over.clear()
-        try:
-            stack = [(self._path, self._entries(self._path))]
-        except OSError as error:
-            raise SourceError(f"{self._path}: {error.strerror}") from error
+        stack = self._begun(after)
         while stack:
             folder, entries = stack[-1]
             path_prefix = folder.rstrip("/") + "/"
@@ -51,30 +54,58 @@ class FolderSource:
             for name, is_folder in entries:
                 path = path_prefix + name
                 if not is_folder:
-                    if has_image_suffix(name):
-                        yield uri_prefix + quote(name), file_version(path)
+                    yield uri_prefix + quote(name), file_version(path)
                 elif not is_same_folder(path, self._leave_out):
-                    try:
-                        stack.append((path, self._entries(path)))
-                    except OSError as error:
-                        self.passed_over[f"folder not readable ({error.strerror})"] += 1
-                    else:
-                        break
+                    stack.append((path, iter(self._entries_below(path))))
+                    break
             else:
                 stack.pop()
 
-    def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """The entries of a folder by name, as (name, is a folder)."""
+    def _begun(self, after: Position | None) -> list[tuple[str, Iterator[_Entry]]]:
+        """The folders that the walk is in, outermost first, each with its entries to come."""
+        folder = self._path
+        parts = self._parts(after) if after is not None else []
+        try:
+            entries = self._entries(folder)
+        except OSError as error:
+            raise SourceError(f"{folder}: {error.strerror}") from error
+        stack = []
+        for part in parts:
+            stack.append((folder, iter([entry for entry in entries if entry[0] > part])))
+            is_folder = (part, True) in entries
+            folder = os.path.join(folder, part)
+            entries = self._entries_below(folder) if is_folder else []
+            if not is_folder:
+                break
+        stack.append((folder, iter(entries)))
+        return stack
+
+    def _parts(self, position: Position) -> list[str]:
+        path, prefix = path_of(position.uri), self._path.rstrip("/") + "/"
+        if not path.startswith(prefix):
+            raise SourceError(f"{position.uri} is no place in {self.name}")
+        return path[len(prefix) :].split("/")
+
+    def _entries_below(self, folder: str) -> list[_Entry]:
+        try:
+            return self._entries(folder)
+        except OSError as error:
+            self.passed_over[f"folder not readable ({error.strerror})"] += 1
+            return []
+
+    def _entries(self, folder: str) -> list[_Entry]:
+        """The folders and images of a folder by name."""
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 is_folder = entry.is_dir(follow_symlinks=False)
-                found.append((entry.name, is_folder))
-                if not is_folder and not has_image_suffix(entry.name):
+                if is_folder or has_image_suffix(entry.name):
+                    found.append((entry.name, is_folder))
+                else:
                     kind = "link to a folder" if _is_folder_link(entry) else "no image suffix"
                     self.passed_over[kind] += 1
         found.sort()
-        return iter(found)
+        return found
 
 
 def _is_folder_link(entry: os.DirEntry[str]) -> bool:

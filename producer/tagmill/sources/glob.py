@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
-from tagmill.sources.local import file_uri, file_version
+from tagmill.sources.local import file_uri, file_version, path_of
+from tagmill.sources.position import Position
 
 
 def is_pattern(path: str) -> bool:
@@ -36,10 +38,13 @@ class GlobSource:
         self._pattern = pattern
         self._left_out = os.path.realpath(leave_out) + "/"
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``."""
         self.passed_over.clear()
-        for path in sorted(glob.iglob(self._pattern, recursive=True)):
+        paths = sorted(glob.iglob(self._pattern, recursive=True))
+        if after is not None:
+            del paths[: bisect_right(paths, path_of(after.uri))]
+        for path in paths:
             if os.path.isdir(path):
                 self.passed_over["folder"] += 1
                 continue

@@ -10,10 +10,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 
 from tagmill.errors import SourceError
 from tagmill.s3 import parse_s3_uri, s3_uri
 from tagmill.sources.local import file_uri, file_version, path_of
+from tagmill.sources.position import Position
 
 SUFFIXES = (".txt", ".csv", ".jsonl")
 _MOST_CHARACTERS = 16_384
@@ -32,20 +34,29 @@ class ManifestSource:
         self.passed_over: Counter[str] = Counter()
         self._path = path
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``; the version is empty for a file that is not there.
 
         The whole manifest is checked first, so that a broken line stops it before any work.
+        A manifest may have grown since an earlier listing; up to ``after`` it must be the same.
 
         Raises:
-            SourceError: naming the broken lines.
+            SourceError: naming the broken lines, or the entry that is another than it was.
         """
         broken = [(number, fault) for number, _, fault in self._rows() if fault]
         if broken:
             lines = "; ".join(f"line {number}: {fault}" for number, fault in broken[:_SHOWN])
             more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
             raise SourceError(f"{self._path}: {lines}{more}")
-        for _, uri, _ in self._rows():
+        uris = (uri for _, uri, _ in self._rows())
+        if after is not None and after.n:
+            last = next(islice(uris, after.n - 1, None), None)
+            if last != after.uri:
+                raise SourceError(
+                    f"{self._path} was changed: its entry {after.n:,} was {after.uri}, "
+                    f"now it is {last or 'missing'}; list it from its beginning"
+                )
+        for uri in uris:
             yield uri, file_version(path_of(uri)) if uri.startswith("file:") else ""
 
     def _rows(self) -> Iterator[tuple[int, str, str]]:

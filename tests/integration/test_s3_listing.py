@@ -1,0 +1,41 @@
+"""Listing buckets: going on from a place, on a moto server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tagmill.errors import SourceError
+from tagmill.s3 import S3, s3_uri
+from tagmill.settings import load_settings
+from tagmill.sources import Position, Source, open_source
+
+KEYS = [
+    "in/a.jpg", "in/a/1.jpg", "in/a/é.jpg", "in/a-b.jpg", "in/b//2.jpg", "in/b/🦊/3.jpg",
+    "in/c d/4.jpg", "in/z.jpg",
+]  # fmt: skip
+
+
+def opened(uri: str) -> Source:
+    return open_source(uri, leave_out="/nowhere", s3=S3(load_settings()))  # type: ignore[arg-type]
+
+
+def test_bucket_goes_on_from_every_place_also_where_the_last_object_is_gone(bucket: Any) -> None:
+    for key in KEYS:
+        bucket.put_object(Key=key, Body=b"x")
+    source = opened(f"s3://{bucket.name}/in/")
+    whole = list(source.items())
+    assert [uri for uri, _ in whole] == [s3_uri(bucket.name, k) for k in sorted(KEYS)]
+    for k in range(1, len(whole) + 1):
+        after = Position(n=k, uri=whole[k - 1][0])
+        assert list(source.items(after=after)) == whole[k:]
+        bucket.Object(sorted(KEYS)[k - 1]).delete()
+        assert list(source.items(after=after)) == whole[k:]
+
+
+def test_a_place_in_another_bucket_or_prefix_is_none(bucket: Any) -> None:
+    source = opened(f"s3://{bucket.name}/in/")
+    for uri in (f"s3://{bucket.name}/out/a.jpg", "s3://other/in/a.jpg"):
+        with pytest.raises(SourceError, match="is no place in"):
+            list(source.items(after=Position(n=1, uri=uri)))
