@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tagmill.errors import SourceError
 from tagmill.s3 import S3, s3_uri
 from tagmill.settings import load_settings
-from tagmill.sources import Position, Source, open_source
+from tagmill.sources import EVERYTHING, Position, Selection, Source, open_source
 
 KEYS = [
     "in/a.jpg", "in/a/1.jpg", "in/a/é.jpg", "in/a-b.jpg", "in/b//2.jpg", "in/b/🦊/3.jpg",
@@ -17,8 +18,8 @@ KEYS = [
 ]  # fmt: skip
 
 
-def opened(uri: str) -> Source:
-    return open_source(uri, leave_out="/nowhere", s3=S3(load_settings()))  # type: ignore[arg-type]
+def opened(uri: str, selection: Selection = EVERYTHING) -> Source:
+    return open_source(uri, leave_out=Path("/nowhere"), s3=S3(load_settings()), selection=selection)
 
 
 def test_bucket_goes_on_from_every_place_also_where_the_last_object_is_gone(bucket: Any) -> None:
@@ -39,3 +40,21 @@ def test_a_place_in_another_bucket_or_prefix_is_none(bucket: Any) -> None:
     for uri in (f"s3://{bucket.name}/out/a.jpg", "s3://other/in/a.jpg"):
         with pytest.raises(SourceError, match="is no place in"):
             list(source.items(after=Position(n=1, uri=uri)))
+
+
+@pytest.mark.parametrize("prefix", ["in", "in/"])
+def test_objects_are_selected_by_their_key_below_the_prefix(bucket: Any, prefix: str) -> None:
+    for key in ("in/a.jpg", "in/b.dat", "in/raw/c.dat", "in/folder/"):
+        bucket.put_object(Key=key, Body=b"x")
+    source = opened(
+        f"s3://{bucket.name}/{prefix}", Selection(include=("*.dat",), exclude=("raw/*",))
+    )
+    assert [uri for uri, _ in source.items()] == [f"s3://{bucket.name}/in/b.dat"]
+    assert source.passed_over == {"excluded": 1, "not included": 1, "folder marker": 1}
+
+
+def test_a_prefix_that_ends_within_a_name_takes_nothing_from_it(bucket: Any) -> None:
+    bucket.put_object(Key="in/photo.dat", Body=b"x")
+    for prefix in ("in/ph", "in/photo.dat"):
+        source = opened(f"s3://{bucket.name}/{prefix}", Selection(include=("photo.*",)))
+        assert len(list(source.items())) == 1

@@ -21,9 +21,12 @@ from tagmill.sources.local import file_uri, file_version, path_of, printable, re
 from tagmill.sources.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from tagmill.sources.manifest import ManifestSource
 from tagmill.sources.position import Position
+from tagmill.sources.selection import Selection
 
 __all__ = [
+    "EVERYTHING",
     "Position",
+    "Selection",
     "Source",
     "default_roots",
     "file_uri",
@@ -58,20 +61,30 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A single file that the user named."""
+    """A single file that the user named, whatever its suffix; the selection is of its name."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, selection: Selection) -> None:
         self.name = file_uri(path)
         self.passed_over: Counter[str] = Counter()
         self._path = path
+        self._selection = selection
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield the one file; nothing comes after it."""
-        if after is None:
+        self.passed_over.clear()
+        if after is not None:
+            return
+        if why := self._selection.refusal(os.path.basename(self._path)):
+            self.passed_over[why] += 1
+        else:
             yield self.name, file_version(self._path)
 
 
-def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:
+EVERYTHING = Selection()
+"""No pattern at all: what a source lists by itself."""
+
+
+def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EVERYTHING) -> Source:
     """Find out what a user means by a source.
 
     Args:
@@ -79,6 +92,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:
             ``s3://bucket/prefix``.
         leave_out: a folder that is never listed, as it holds tagmill's own files.
         s3: where buckets are.
+        selection: which of the items are wanted.
 
     Raises:
         SourceError: if nothing of that name exists, or its kind is not known.
@@ -86,7 +100,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:
     if not text:
         raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
     if text.startswith("s3:"):
-        return BucketSource(text, s3=s3)
+        return BucketSource(text, s3=s3, selection=selection)
     if text.startswith("file:"):
         text = path_of(text)
     elif "://" in text:
@@ -95,15 +109,15 @@ def open_source(text: str, *, leave_out: Path, s3: S3) -> Source:
         )
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path):
-        return FolderSource(path, leave_out=os.path.abspath(leave_out))
+        return FolderSource(path, leave_out=os.path.abspath(leave_out), selection=selection)
     if os.path.lexists(path):
         if path.lower().endswith(MANIFEST_SUFFIXES):
             if not os.path.isfile(path):
                 raise SourceError(f"{text}: a manifest is a regular file, this is none")
-            return ManifestSource(path)
-        return FileSource(path)
+            return ManifestSource(path, selection=selection)
+        return FileSource(path, selection=selection)
     if is_pattern(path):
-        return GlobSource(path, leave_out=os.fspath(leave_out))
+        return GlobSource(path, leave_out=os.fspath(leave_out), selection=selection)
     raise SourceError(f"{text}: no such file or folder")
 
 

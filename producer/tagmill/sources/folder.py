@@ -16,13 +16,16 @@ from tagmill.sources.local import (
     quote,
 )
 from tagmill.sources.position import Position
+from tagmill.sources.selection import Selection
 
 _Entry = tuple[str, bool]
 """A name, and whether it is a folder's."""
 
 
 class FolderSource:
-    """Every file with an image's suffix in a folder and below, ordered by name in each folder.
+    """The wanted files in a folder and below, ordered by name in each folder.
+
+    Where no pattern includes any, those with an image's suffix are wanted.
 
     Links to files are listed; the lane that reads them checks where they lead. Links to folders
     are not followed, so no loop can be walked into. Files are never opened.
@@ -30,13 +33,15 @@ class FolderSource:
     Args:
         path: absolute.
         leave_out: a folder that is not walked into.
+        selection: of paths below the folder.
     """
 
-    def __init__(self, path: str, *, leave_out: str) -> None:
+    def __init__(self, path: str, *, leave_out: str, selection: Selection) -> None:
         self.name = file_uri(path)
         self.passed_over: Counter[str] = Counter()
         self._path = path
         self._leave_out = leave_out
+        self._selection = selection
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``, depth first; folders wholly before ``after`` are not read.
@@ -94,16 +99,24 @@ class FolderSource:
             return []
 
     def _entries(self, folder: str) -> list[_Entry]:
-        """The folders and images of a folder by name."""
+        """The folders and the wanted files of a folder by name."""
         found = []
+        below = folder[len(self._path.rstrip("/")) + 1 :]
+        below = f"{below}/" if below else ""
         with os.scandir(folder) as entries:
             for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder or has_image_suffix(entry.name):
-                    found.append((entry.name, is_folder))
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    found.append((name, True))
+                    continue
+                is_image = has_image_suffix(name)
+                why = self._selection.refusal(below + name, is_image=is_image)
+                if not is_image and _is_folder_link(entry):
+                    why = "link to a folder"
+                if why:
+                    self.passed_over[why] += 1
                 else:
-                    kind = "link to a folder" if _is_folder_link(entry) else "no image suffix"
-                    self.passed_over[kind] += 1
+                    found.append((name, False))
         found.sort()
         return found
 

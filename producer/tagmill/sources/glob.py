@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from tagmill.sources.local import file_uri, file_version, path_of
 from tagmill.sources.position import Position
+from tagmill.sources.selection import Selection
 
 
 def is_pattern(path: str) -> bool:
@@ -30,12 +31,14 @@ class GlobSource:
     Args:
         pattern: absolute.
         leave_out: a folder of which nothing is listed.
+        selection: of paths.
     """
 
-    def __init__(self, pattern: str, *, leave_out: str) -> None:
+    def __init__(self, pattern: str, *, leave_out: str, selection: Selection) -> None:
         self.name = file_uri(pattern)
         self.passed_over: Counter[str] = Counter()
         self._pattern = pattern
+        self._selection = selection
         self._left_out = os.path.realpath(leave_out) + "/"
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
@@ -49,5 +52,8 @@ class GlobSource:
                 self.passed_over["folder"] += 1
                 continue
             if os.path.realpath(path).startswith(self._left_out):
+                continue
+            if why := self._selection.refusal(path):
+                self.passed_over[why] += 1
                 continue
             yield file_uri(path), file_version(path)

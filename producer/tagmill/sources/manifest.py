@@ -9,13 +9,14 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from tagmill.errors import SourceError
 from tagmill.s3 import parse_s3_uri, s3_uri
 from tagmill.sources.local import file_uri, file_version, path_of
 from tagmill.sources.position import Position
+from tagmill.sources.selection import Selection
 
 SUFFIXES = (".txt", ".csv", ".jsonl")
 _MOST_CHARACTERS = 16_384
@@ -27,12 +28,14 @@ class ManifestSource:
 
     Args:
         path: absolute; its suffix says the format.
+        selection: of paths and of the URIs of objects.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, selection: Selection) -> None:
         self.name = file_uri(path)
         self.passed_over: Counter[str] = Counter()
         self._path = path
+        self._selection = selection
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``; the version is empty for a file that is not there.
@@ -43,12 +46,13 @@ class ManifestSource:
         Raises:
             SourceError: naming the broken lines, or the entry that is another than it was.
         """
+        self.passed_over.clear()
         broken = [(number, fault) for number, _, fault in self._rows() if fault]
         if broken:
             lines = "; ".join(f"line {number}: {fault}" for number, fault in broken[:_SHOWN])
             more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
             raise SourceError(f"{self._path}: {lines}{more}")
-        uris = (uri for _, uri, _ in self._rows())
+        uris = self._wanted(uri for _, uri, _ in self._rows())
         if after is not None and after.n:
             last = next(islice(uris, after.n - 1, None), None)
             if last != after.uri:
@@ -58,6 +62,14 @@ class ManifestSource:
                 )
         for uri in uris:
             yield uri, file_version(path_of(uri)) if uri.startswith("file:") else ""
+
+    def _wanted(self, uris: Iterable[str]) -> Iterator[str]:
+        for uri in uris:
+            why = self._selection.refusal(path_of(uri) if uri.startswith("file:") else uri)
+            if why:
+                self.passed_over[why] += 1
+            else:
+                yield uri
 
     def _rows(self) -> Iterator[tuple[int, str, str]]:
         """Each entry as (line number, URI, what is wrong with it or nothing)."""
