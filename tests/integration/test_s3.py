@@ -11,7 +11,9 @@ from botocore.stub import Stubber
 
 from tagmill.contract import ErrorCode, Item
 from tagmill.errors import MissingError, PermanentItemError, SourceError, TransientItemError
-from tagmill.s3 import MOST_READ_S, S3, _read_body, _translated, parse_s3_uri, s3_uri
+from tagmill.s3 import MOST_READ_S, S3, parse_s3_uri, s3_uri
+from tagmill.s3.client import _read_body
+from tagmill.s3.failures import translated
 from tagmill.settings import load_settings
 from tagmill.sources import open_source
 from tagmill_worker.fetch import Fetch, LocalFetch
@@ -149,10 +151,10 @@ def test_answers_of_s3_mean_an_outcome(
 
 
 def test_missing_credentials_and_time_outs_are_told_apart() -> None:
-    missing = _translated(NoCredentialsError())
+    missing = translated(NoCredentialsError())
     assert missing.code is ErrorCode.FORBIDDEN
     assert "TAGMILL_S3_ANONYMOUS" in missing.message
-    assert isinstance(_translated(ConnectTimeoutError(endpoint_url="x")), TransientItemError)
+    assert isinstance(translated(ConnectTimeoutError(endpoint_url="x")), TransientItemError)
 
 
 def test_requests_are_made_as_the_settings_say(bucket: Any) -> None:
@@ -184,7 +186,7 @@ def test_a_body_is_held_to_its_length_the_limit_and_the_time(
             _read_body(Body(b"x" * 11), size, 10)
         assert caught.value.code is ErrorCode.TOO_LARGE
     clock = iter([0.0, MOST_READ_S + 1])
-    monkeypatch.setattr("tagmill.s3.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tagmill.s3.client.time.monotonic", lambda: next(clock))
     with pytest.raises(TransientItemError, match="given up"):
         _read_body(Body(b"12345"), 5, 10)
 
@@ -198,5 +200,5 @@ def test_wrong_endpoints_are_one_clear_error_without_their_password(
             S3(load_settings()).read("s3://bkt/k.jpg", max_bytes=10)
     monkeypatch.undo()
     error = EndpointConnectionError(endpoint_url="http://user:hush@127.0.0.1:1/")
-    assert "hush" not in _translated(error).message
-    assert "only redirects" in _translated(RecursionError()).message
+    assert "hush" not in translated(error).message
+    assert "only redirects" in translated(RecursionError()).message

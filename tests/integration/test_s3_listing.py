@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
 from tagmill.errors import SourceError
 from tagmill.s3 import S3, s3_uri
@@ -58,3 +59,16 @@ def test_a_prefix_that_ends_within_a_name_takes_nothing_from_it(bucket: Any) -> 
     for prefix in ("in/ph", "in/photo.dat"):
         source = opened(f"s3://{bucket.name}/{prefix}", Selection(include=("photo.*",)))
         assert len(list(source.items())) == 1
+
+
+def test_a_policy_that_allows_one_prefix_only_is_enough(bucket: Any) -> None:
+    s3 = S3(load_settings())
+    page = {"Contents": [{"Key": "in/a.jpg", "Size": 1, "ETag": '"e"'}], "IsTruncated": False}
+    with Stubber(s3._client) as stub:
+        stub.add_client_error("list_objects_v2", "AccessDenied", "no", 403)
+        stub.add_response("list_objects_v2", page, {"Bucket": "bkt", "Prefix": "in/"})
+        assert [found.key for found in s3.objects("bkt", "in/")] == ["in/a.jpg"]
+        for _ in range(2):
+            stub.add_client_error("list_objects_v2", "AccessDenied", "no", 403)
+        with pytest.raises(SourceError, match="access denied"):
+            list(s3.objects("bkt", "in/"))

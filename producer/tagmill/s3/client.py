@@ -1,17 +1,15 @@
-"""S3: URIs, listing and reading, with boto3's errors made ours.
+"""One client for all that tagmill asks of S3, with boto3's errors made ours.
 
-An S3 URI is ``s3://bucket/key`` with the key as it is, as AWS' own tools write it: nothing in it is
-percent-encoded. Credentials, region and endpoint come from boto3's own chain.
+Credentials, region and endpoint come from boto3's own chain.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tagmill.contract import ErrorCode
@@ -22,6 +20,9 @@ from tagmill.errors import (
     SourceError,
     TransientItemError,
 )
+from tagmill.s3.failures import SECRET, errors, is_denied, translated
+from tagmill.s3.listing import ListedObject, listed, plainly
+from tagmill.s3.uri import parse_s3_uri, s3_uri, version_of
 from tagmill.settings import Settings
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
@@ -35,48 +36,6 @@ MOST_READ_S = 120.0
 that sends none."""
 
 _PIECE_BYTES = 1 << 18
-_LONGEST_KEY = 1024  # bytes, as S3 has it
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_SECRET = re.compile(r"//[^/@\s]*@")  # user and password in an endpoint's URL
-
-_NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404", "NotFound"})
-_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
-_FORBIDDEN = frozenset({
-    "403", "AccessDenied", "AllAccessDisabled", "AccountProblem", "ExpiredToken", "Forbidden",
-    "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
-})  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedObject:
-    """One object of a listing; ``version`` is ``size-etag``."""
-
-    key: str
-    version: str
-
-
-def s3_uri(bucket: str, key: str) -> str:
-    """The URI of an object."""
-    return f"s3://{bucket}/{key}"
-
-
-def parse_s3_uri(uri: str) -> tuple[str, str]:
-    """Split a URI into bucket and key or prefix.
-
-    Raises:
-        SourceError: if it is none.
-    """
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not _BUCKET.fullmatch(bucket):
-        raise SourceError(f"{uri!r} names no bucket: write s3://bucket/prefix")
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as error:
-        raise SourceError(f"{uri!r} is not UTF-8, which keys are") from error
-    if "\0" in key or size > _LONGEST_KEY:
-        raise SourceError(f"{uri[:200]!r} names no object: a key has 1,024 bytes at the most")
-    return bucket, key
 
 
 class S3:
@@ -103,20 +62,23 @@ class S3:
             SourceError: if the bucket is not there, not allowed, or cannot be listed.
         """
         uri = s3_uri(bucket, prefix)
-        start = {"StartAfter": after} if after else {}
+        last = after
         try:
             self._check_bucket(bucket)
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket, Prefix=prefix, **start, **self._payer()
-            )
-            for page in pages:
-                for found in page.get("Contents", ()):
-                    version = version_of(found.get("Size", 0), found.get("ETag", ""))
-                    yield ListedObject(key=found["Key"], version=version)
+            ask = partial(self._client.list_objects_v2, Bucket=bucket, **self._payer())
+            try:
+                for found in listed(ask, prefix, after=after):
+                    last = found.key
+                    yield found
+            except errors() as error:
+                if not is_denied(error):
+                    raise
+                # A policy may allow to list this very prefix and none below it.
+                yield from plainly(ask, prefix, after=last)
         except ItemError as error:
             raise SourceError(f"{uri}: {error.message}") from error
-        except _errors(RecursionError) as error:
-            raise SourceError(f"{uri}: {_translated(error).message}") from error
+        except errors(RecursionError) as error:
+            raise SourceError(f"{uri}: {translated(error).message}") from error
 
     def read(self, uri: str, *, max_bytes: int) -> tuple[bytes, str]:
         """Read an object.
@@ -143,10 +105,10 @@ class S3:
             # Not the body's own context: that is of the stream beneath, which checks no checksum.
             with contextlib.closing(answer["Body"]) as body:
                 data = _read_body(body, answer.get("ContentLength"), max_bytes)
-        except _errors(RecursionError) as error:
+        except errors(RecursionError) as error:
             if type(error).__name__ == "NoCredentialsError":
                 self._forget_client()
-            raise _translated(error) from error
+            raise translated(error) from error
         return data, version_of(len(data), answer.get("ETag", ""))
 
     def _forget_client(self) -> None:
@@ -198,11 +160,6 @@ def _read_body(body: Any, size: int | None, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def version_of(size: int, etag: str) -> str:
-    """An object's version: ``size-etag``."""
-    return f"{size}-{etag.strip(chr(34))}"
-
-
 def _make_client(settings: Settings) -> Any:
     try:
         import boto3
@@ -221,53 +178,6 @@ def _make_client(settings: Settings) -> Any:
     )
     try:
         return boto3.session.Session().client("s3", config=config)
-    except _errors(ValueError) as error:  # ValueError: an endpoint that is no URL
-        why = _SECRET.sub("//", str(error))
+    except errors(ValueError) as error:  # ValueError: an endpoint that is no URL
+        why = SECRET.sub("//", str(error))
         raise MissingError(f"S3 cannot be used: {why} (AWS_ENDPOINT_URL, AWS_PROFILE)") from error
-
-
-def _errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What boto3 raises, and more; nothing where it is not installed."""
-    try:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-        from urllib3.exceptions import HTTPError
-    except ImportError:
-        return ()
-    return (BotoCoreError, ClientError, HTTPClientError, HTTPError, OSError, *more)
-
-
-def _translated(error: Exception) -> ItemError:
-    """What a failed request means for the item."""
-    if isinstance(error, RecursionError):  # botocore follows redirects by asking again
-        return PermanentItemError(
-            ErrorCode.FORBIDDEN, "the endpoint only redirects: look at AWS_ENDPOINT_URL (https?)"
-        )
-    answer = getattr(error, "response", None) or {}
-    said = answer.get("Error", {})
-    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code, why = str(said.get("Code", "")), str(said.get("Message", "")) or str(error)
-    why = _SECRET.sub("//", " ".join(why.split()))[:200]
-    if status in _WORTH_ANOTHER_TRY or status >= 500 or "Throttl" in code or "Timeout" in code:
-        return TransientItemError(ErrorCode.UNAVAILABLE, f"reading failed ({code}: {why})")
-    if code in _NOT_FOUND:
-        what = "the bucket is not there" if code == "NoSuchBucket" else "the object is not there"
-        return PermanentItemError(ErrorCode.NOT_FOUND, f"{what} (any more)")
-    if code == "InvalidObjectState":
-        return PermanentItemError(
-            ErrorCode.ARCHIVED, "the object is archived (Glacier): restore it first"
-        )
-    if code.startswith("KMS.") or (code in _FORBIDDEN and "kms" in why.lower()):
-        return PermanentItemError(ErrorCode.FORBIDDEN, f"its KMS key refuses ({code}: {why})")
-    if code in _FORBIDDEN:
-        return PermanentItemError(ErrorCode.FORBIDDEN, f"access denied ({code}: {why})")
-    name = type(error).__name__
-    if name in ("NoCredentialsError", "PartialCredentialsError"):
-        kind = TransientItemError if name == "NoCredentialsError" else PermanentItemError
-        return kind(ErrorCode.FORBIDDEN, f"{why}: set AWS credentials, or TAGMILL_S3_ANONYMOUS=1")
-    if name == "ParamValidationError":
-        return PermanentItemError(ErrorCode.NOT_FOUND, f"such an object cannot be: {why}")
-    if 300 <= status < 500 and code != "RequestTimeTooSkewed":
-        return PermanentItemError(ErrorCode.FORBIDDEN, f"S3 refuses ({code}: {why})")
-    return TransientItemError(
-        ErrorCode.UNAVAILABLE, f"reading failed ({code or 'no answer'}: {why})"
-    )
