@@ -72,14 +72,14 @@ def test_odd_keys_are_listed_in_order_and_read_back(bucket: Any) -> None:
 def test_listing_is_paged_and_keeps_to_the_prefix(bucket: Any) -> None:
     for n in range(1100):
         bucket.put_object(Key=f"in/{n:04}.jpg", Body=b"")
-    bucket.put_object(Key="in/notes.txt", Body=b"")
+    bucket.put_object(Key="in/notes.md", Body=b"")
     bucket.put_object(Key="in/folder/", Body=b"")
     bucket.put_object(Key="out/x.jpg", Body=b"")
     found, passed_over = listed(f"s3://{bucket.name}/in/")
     assert len(found) == len({uri for uri, _ in found}) == 1100
     assert passed_over == {"no image suffix": 1, "folder marker": 1}
-    whole, _ = listed(f"s3://{bucket.name}/in/notes.txt")
-    assert [uri for uri, _ in whole] == [f"s3://{bucket.name}/in/notes.txt"]
+    whole, _ = listed(f"s3://{bucket.name}/in/notes.md")
+    assert [uri for uri, _ in whole] == [f"s3://{bucket.name}/in/notes.md"]
 
 
 def test_version_changes_with_the_object_and_only_then(bucket: Any) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from tagmill.contract import ErrorCode
 from tagmill.errors import (
@@ -90,16 +90,7 @@ class S3:
             PermanentItemError: what is wrong with the object.
             TransientItemError: if reading failed in a way that may pass.
         """
-        try:
-            bucket, key = parse_s3_uri(uri)
-        except SourceError as error:
-            raise PermanentItemError(ErrorCode.NOT_FOUND, str(error)) from error
-        self._check_bucket(bucket)
-        if self._settings.buckets and {".", ".."} & set(key.split("/")):
-            # On the way a server may take such a key for a path to another bucket.
-            raise PermanentItemError(
-                ErrorCode.OUTSIDE_ROOTS, "a key with . or .. in it, while TAGMILL_BUCKETS is set"
-            )
+        bucket, key = self._parsed(uri)
         try:
             answer = self._client.get_object(Bucket=bucket, Key=key, **self._payer())
             # Not the body's own context: that is of the stream beneath, which checks no checksum.
@@ -110,6 +101,32 @@ class S3:
                 self._forget_client()
             raise translated(error) from error
         return data, version_of(len(data), answer.get("ETag", ""))
+
+    def fetch(self, uri: str, output: IO[bytes]) -> None:
+        """Write an object's bytes to a file, in parts where it is large.
+
+        Raises:
+            PermanentItemError: what is wrong with the object.
+            TransientItemError: if reading failed in a way that may pass.
+        """
+        bucket, key = self._parsed(uri)
+        try:
+            self._client.download_fileobj(bucket, key, output, ExtraArgs=self._payer())
+        except errors(RecursionError) as error:
+            raise translated(error) from error
+
+    def _parsed(self, uri: str) -> tuple[str, str]:
+        try:
+            bucket, key = parse_s3_uri(uri)
+        except SourceError as error:
+            raise PermanentItemError(ErrorCode.NOT_FOUND, str(error)) from error
+        self._check_bucket(bucket)
+        if self._settings.buckets and {".", ".."} & set(key.split("/")):
+            # On the way a server may take such a key for a path to another bucket.
+            raise PermanentItemError(
+                ErrorCode.OUTSIDE_ROOTS, "a key with . or .. in it, while TAGMILL_BUCKETS is set"
+            )
+        return bucket, key
 
     def _forget_client(self) -> None:
         """A client keeps for ever that it found no credentials; the next one looks again."""

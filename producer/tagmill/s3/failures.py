@@ -22,10 +22,12 @@ def errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """What boto3 raises, and more; nothing where it is not installed."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from s3transfer.exceptions import RetriesExceededError
         from urllib3.exceptions import HTTPError
     except ImportError:
         return ()
-    return (BotoCoreError, ClientError, HTTPClientError, HTTPError, OSError, *more)
+    ours = (BotoCoreError, ClientError, HTTPClientError, HTTPError, RetriesExceededError)
+    return (*ours, OSError, *more)
 
 
 def translated(error: Exception) -> ItemError:

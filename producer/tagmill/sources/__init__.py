@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tagmill.errors import SourceError
-from tagmill.s3 import S3
+from tagmill.s3 import S3, parse_s3_uri
 from tagmill.sources.bucket import BucketSource
 from tagmill.sources.folder import FolderSource
 from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
@@ -88,7 +88,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
     """Find out what a user means by a source.
 
     Args:
-        text: a folder, a file, a glob, a manifest (``.txt``, ``.csv``, ``.jsonl``), or
+        text: a folder, a file, a glob, a manifest (``.txt``, ``.csv``, ``.jsonl``, in S3 too), or
             ``s3://bucket/prefix``.
         leave_out: a folder that is never listed, as it holds tagmill's own files.
         s3: where buckets are.
@@ -100,6 +100,8 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
     if not text:
         raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
     if text.startswith("s3:"):
+        if parse_s3_uri(text)[1].lower().endswith(MANIFEST_SUFFIXES):
+            return ManifestSource(text, s3=s3, selection=selection)
         return BucketSource(text, s3=s3, selection=selection)
     if text.startswith("file:"):
         text = path_of(text)
@@ -114,7 +116,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
         if path.lower().endswith(MANIFEST_SUFFIXES):
             if not os.path.isfile(path):
                 raise SourceError(f"{text}: a manifest is a regular file, this is none")
-            return ManifestSource(path, selection=selection)
+            return ManifestSource(path, s3=s3, selection=selection)
         return FileSource(path, selection=selection)
     if is_pattern(path):
         return GlobSource(path, leave_out=os.fspath(leave_out), selection=selection)

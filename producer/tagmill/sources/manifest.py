@@ -1,4 +1,4 @@
-"""A manifest: a file that lists URIs or paths.
+"""A manifest: a file, or an object in S3, that lists URIs or paths.
 
 One a line (``.txt``), in a column ``uri`` (``.csv``), or under a key ``uri`` (``.jsonl``).
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
-from tagmill.errors import SourceError
-from tagmill.s3 import parse_s3_uri, s3_uri
+from tagmill.errors import ItemError, SourceError
+from tagmill.s3 import S3, parse_s3_uri, s3_uri
 from tagmill.sources.local import file_uri, file_version, path_of
 from tagmill.sources.position import Position
 from tagmill.sources.selection import Selection
@@ -24,17 +26,23 @@ _SHOWN = 5
 
 
 class ManifestSource:
-    """The files that a manifest lists, in its order. Relative paths start at its folder.
+    """What a manifest lists, in its order. Relative paths start at its folder.
+
+    Those in a manifest in S3 are keys of its bucket. It is fetched once for each listing, into a
+    temporary file that goes with the listing.
 
     Args:
-        path: absolute; its suffix says the format.
+        where: an absolute path or an S3 URI; its suffix says the format.
+        s3: where the bucket is.
         selection: of paths and of the URIs of objects.
     """
 
-    def __init__(self, path: str, *, selection: Selection) -> None:
-        self.name = file_uri(path)
+    def __init__(self, where: str, *, s3: S3, selection: Selection) -> None:
+        self._is_object = where.startswith("s3:")
+        self.name = where if self._is_object else file_uri(where)
         self.passed_over: Counter[str] = Counter()
-        self._path = path
+        self._where = where
+        self._s3 = s3
         self._selection = selection
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
@@ -44,24 +52,42 @@ class ManifestSource:
         A manifest may have grown since an earlier listing; up to ``after`` it must be the same.
 
         Raises:
-            SourceError: naming the broken lines, or the entry that is another than it was.
+            SourceError: naming the broken lines, or the entry that is another than it was; or if
+                the manifest cannot be read.
         """
         self.passed_over.clear()
-        broken = [(number, fault) for number, _, fault in self._rows() if fault]
+        with self._local_file() as path:
+            for uri in self._uris(path, after):
+                yield uri, file_version(path_of(uri)) if uri.startswith("file:") else ""
+
+    @contextmanager
+    def _local_file(self) -> Iterator[str]:
+        if not self._is_object:
+            yield self._where
+            return
+        with tempfile.NamedTemporaryFile(prefix="tagmill-") as file:
+            try:
+                self._s3.fetch(self._where, file)
+            except ItemError as error:
+                raise SourceError(f"{self._where}: {error.message}") from error
+            file.flush()
+            yield file.name
+
+    def _uris(self, path: str, after: Position | None) -> Iterator[str]:
+        broken = [(number, fault) for number, _, fault in self._rows(path) if fault]
         if broken:
             lines = "; ".join(f"line {number}: {fault}" for number, fault in broken[:_SHOWN])
             more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-            raise SourceError(f"{self._path}: {lines}{more}")
-        uris = self._wanted(uri for _, uri, _ in self._rows())
+            raise SourceError(f"{self._where}: {lines}{more}")
+        uris = self._wanted(uri for _, uri, _ in self._rows(path))
         if after is not None and after.n:
             last = next(islice(uris, after.n - 1, None), None)
             if last != after.uri:
                 raise SourceError(
-                    f"{self._path} was changed: its entry {after.n:,} was {after.uri}, "
+                    f"{self._where} was changed: its entry {after.n:,} was {after.uri}, "
                     f"now it is {last or 'missing'}; list it from its beginning"
                 )
-        for uri in uris:
-            yield uri, file_version(path_of(uri)) if uri.startswith("file:") else ""
+        yield from uris
 
     def _wanted(self, uris: Iterable[str]) -> Iterator[str]:
         for uri in uris:
@@ -71,28 +97,27 @@ class ManifestSource:
             else:
                 yield uri
 
-    def _rows(self) -> Iterator[tuple[int, str, str]]:
+    def _rows(self, path: str) -> Iterator[tuple[int, str, str]]:
         """Each entry as (line number, URI, what is wrong with it or nothing)."""
-        folder = os.path.dirname(self._path)
         try:
-            for number, text in self._entries():
+            for number, text in self._entries(path):
                 if isinstance(text, SourceError):
                     yield number, "", str(text)
                     continue
                 try:
-                    yield number, _uri(text, folder), ""
+                    yield number, _uri(text, self._where), ""
                 except SourceError as error:
                     yield number, "", str(error)
         except OSError as error:
-            raise SourceError(f"{self._path}: {error.strerror}") from error
+            raise SourceError(f"{self._where}: {error.strerror}") from error
 
-    def _entries(self) -> Iterator[tuple[int, str | SourceError]]:
+    def _entries(self, path: str) -> Iterator[tuple[int, str | SourceError]]:
         # Names of files are bytes: what is not UTF-8 travels as surrogates.
-        with open(self._path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            if self._path.lower().endswith(".csv"):
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            if self._where.lower().endswith(".csv"):
                 yield from _csv_entries(file)
                 return
-            is_jsonl = self._path.lower().endswith(".jsonl")
+            is_jsonl = self._where.lower().endswith(".jsonl")
             for number, line in enumerate(file, 1):
                 text = line.rstrip("\r\n")
                 if not text.strip() or (text.startswith("#") and not is_jsonl):
@@ -128,7 +153,7 @@ def _json_entry(text: str) -> str | SourceError:
     return uri
 
 
-def _uri(text: str, folder: str) -> str:
+def _uri(text: str, manifest: str) -> str:
     if not text:
         raise SourceError("no URI")
     if len(text) > _MOST_CHARACTERS:
@@ -148,4 +173,21 @@ def _uri(text: str, folder: str) -> str:
         raise SourceError(f"{text!r} is no file name: {error.reason}") from error
     if "\0" in text:
         raise SourceError(f"{text!r} holds a NUL")
-    return file_uri(os.path.normpath(os.path.join(folder, text)))
+    if manifest.startswith("s3:") and not text.startswith("/"):
+        return _beside(text, manifest)
+    return file_uri(os.path.normpath(os.path.join(os.path.dirname(manifest), text)))
+
+
+def _beside(text: str, manifest: str) -> str:
+    """The object that a manifest in S3 names by a key relative to its own folder."""
+    bucket, key = parse_s3_uri(manifest)
+    folder, rest = key.rpartition("/")[0], text
+    while rest.startswith(("./", "../")):
+        step, _, rest = rest.partition("/")
+        if step == "..":
+            if not folder:
+                raise SourceError(f"{text!r} leads out of the bucket {bucket}")
+            folder = folder.rpartition("/")[0]
+    uri = s3_uri(bucket, f"{folder}/{rest}" if folder else rest)
+    parse_s3_uri(uri)
+    return uri
