@@ -1,6 +1,6 @@
 """Results as files: JSONL, CSV and Parquet carry the same names and one row per item.
 
-A file appears under its name only once it is complete.
+A file appears under its name only once it is complete, in S3 too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from tagmill.errors import MissingError, StoreFull, UsageError
+from tagmill.contract import ErrorCode
+from tagmill.errors import ItemError, MissingError, StoreFull, UsageError
+from tagmill.s3 import S3, parse_s3_uri
 from tagmill.store import Result
 
 COLUMNS = (
@@ -103,29 +105,58 @@ WRITERS: dict[str, Callable[[Iterable[Result], IO[bytes]], None]] = {
 }
 
 
-def format_of(path: Path) -> str:
-    """The format that a path's suffix names.
+def is_object(where: str) -> bool:
+    """True where results go to S3."""
+    return where.startswith("s3:")
+
+
+def format_of(where: str) -> str:
+    """The format that the suffix of a path or an S3 URI names.
 
     Raises:
         UsageError: if it names none.
     """
-    kind = path.suffix.lower().lstrip(".")
+    kind = Path(where).suffix.lower().lstrip(".")
     if kind not in WRITERS:
-        raise UsageError(f"{path}: results are written as .{', .'.join(WRITERS)}")
+        raise UsageError(f"{where}: results are written as .{', .'.join(WRITERS)}")
     return kind
 
 
-def export(results: Iterable[Result], path: Path) -> None:
-    """Write results to a file in the format of its suffix.
+def export(results: Iterable[Result], where: str, *, job: str, s3: S3) -> None:
+    """Write the results of a job to a file or an object, in the format of its suffix.
+
+    Args:
+        results: to be written.
+        where: a path, or the S3 URI of an object.
+        job: whose results they are: an upload that failed says how to have them anyway.
+        s3: where the object's bucket is.
 
     Raises:
         UsageError: if the suffix names no format, or the folder is not there.
         StoreFull: if there is no room left.
-        MissingError: if the format's library is not installed.
+        MissingError: if the format's library is not installed, or the object cannot be written.
     """
-    write = WRITERS[format_of(path)]
-    with replacing(path) as output:
-        write(results, output)
+    write = WRITERS[format_of(where)]
+    if not is_object(where):
+        with replacing(Path(where)) as output:
+            write(results, output)
+        return
+    with tempfile.TemporaryFile(prefix="tagmill-") as file:
+        try:
+            write(results, file)
+            file.seek(0)
+        except OSError as error:
+            raise StoreFull(
+                f"{where} cannot be written: no temporary file in {tempfile.gettempdir()}: "
+                f"{error.strerror}"
+            ) from error
+        try:
+            s3.send(file, where)
+        except ItemError as error:
+            raise MissingError(
+                f"{where} cannot be written: {error.message}; nothing is lost: "
+                f"'tagmill results {job} --out FILE' writes the results again, to S3 or here"
+            ) from error
 
 
 class replacing:  # noqa: N801  # reads as the context manager that it is
@@ -180,13 +211,26 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def check_results_file(path: Path) -> None:
-    """Make sure that results can be written there.
+def check_results_file(where: str, *, s3: S3) -> None:
+    """Make sure that results can be written there, as far as that can be told before.
+
+    Args:
+        where: a path, or the S3 URI of an object.
+        s3: where the object's bucket is.
 
     Raises:
-        UsageError: if the suffix names no format, or a file of that name cannot be written.
-        MissingError: if the format's library is not installed.
+        UsageError: if the suffix names no format, a file of that name cannot be written, or the
+            bucket is not there or not allowed.
+        MissingError: if the format's library is not installed, or S3 cannot be asked.
     """
-    if format_of(path) == "parquet" and find_spec("pyarrow") is None:
+    if format_of(where) == "parquet" and find_spec("pyarrow") is None:
         raise MissingError(_NEEDS_PYARROW)
-    check_writable(path)
+    if not is_object(where):
+        check_writable(Path(where))
+        return
+    try:
+        s3.check_bucket(parse_s3_uri(where)[0])
+    except ItemError as error:
+        is_asked_wrongly = error.code in (ErrorCode.NOT_FOUND, ErrorCode.OUTSIDE_ROOTS)
+        kind = UsageError if is_asked_wrongly else MissingError
+        raise kind(f"{where} cannot be written: {error.message}") from error

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         "the source's own folder where unset.",
     )
     buckets: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="S3 buckets that may be read, joined by `,`; any where unset."
+        (), description="S3 buckets that may be read and written, joined by `,`; any where unset."
     )
     s3_path_style: bool = Field(
         False, description="Put the bucket into the path of S3 requests, not into the host's name."

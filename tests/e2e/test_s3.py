@@ -67,3 +67,18 @@ def test_bucket_that_is_away_or_not_there_is_one_clear_line(on_s3: Tagmill) -> N
     assert "the bucket is not there" in on_s3("run", "s3://no-such-bucket-x/", code=2).stderr
     said = on_s3("run", "s3://photos/", code=2, TAGMILL_BUCKETS="mine").stderr
     assert "allow it with TAGMILL_BUCKETS" in said
+
+
+def test_results_go_to_s3_and_to_files_also_by_the_variable(on_s3: Tagmill, bucket: Any) -> None:
+    out = f"s3://{bucket.name}/out//labels.jsonl"
+    done = on_s3("run", f"s3://{bucket.name}/shots/", TAGMILL_OUT=f"here.jsonl:{out}:a b.csv")
+    assert f"wrote {out}" in done.stderr
+    there = bucket.Object("out//labels.jsonl").get()["Body"].read()
+    assert there == (on_s3.home / "here.jsonl").read_bytes()
+    assert (on_s3.home / "a b.csv").exists()
+    on_s3("results", "-o", f"s3://{bucket.name}/again.parquet", "-o", "more.csv")
+    assert bucket.Object("again.parquet").content_length
+    said = on_s3("run", f"s3://{bucket.name}/shots/", "-o", "s3://no-such-b/x.csv", code=2).stderr
+    assert "the bucket is not there" in said
+    twice = on_s3("run", f"s3://{bucket.name}/shots/", "-o", out, "-o", out, code=2).stderr
+    assert "already: name another file" in twice

@@ -19,6 +19,7 @@ from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.export import WRITERS, check_results_file, export
+from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import printable, readable
 from tagmill.state_folder import StateFolder
@@ -87,13 +88,15 @@ def results(
 ) -> None:
     """Write the results of a job, one row per image."""
     outputs = out or []
+    settings = _settings(context, state_dir)
+    s3 = S3(settings)
     for path in outputs:
-        check_results_file(path)
-    store = _existing_store(_settings(context, state_dir))
+        check_results_file(path, s3=s3)
+    store = _existing_store(settings)
     job = store.jobs.get(job_id) if job_id else _newest(store)
     for path in outputs:
-        export(_only(store.outcomes.results(job.id), only), path)
-        print(f"wrote {printable(str(path))}", file=sys.stderr)
+        export(_only(store.outcomes.results(job.id), only), path, job=job.id, s3=s3)
+        print(f"wrote {printable(path)}", file=sys.stderr)
     if outputs:
         return
     try:

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from tagmill.cli.progress import LiveProgress, clock, console, counted
 from tagmill.contract import ErrorCode
 from tagmill.embedded import Servers, build_model
 from tagmill.errors import UsageError
-from tagmill.export import check_results_file, check_writable, export
+from tagmill.export import check_results_file, check_writable, export, is_object
 from tagmill.registry import ModelVersion, Registry
 from tagmill.report import check_replaceable, write_report
 from tagmill.run import Progress, Watcher
@@ -142,54 +142,66 @@ def say_end(
             shown += f" --state-dir {shlex.quote(str(settings.state_dir))}"
         console.print(f"  which and why: {shown}", markup=False)
     for path in outputs.paths:
-        console.print(f"wrote {printable(str(path))}", markup=False)
+        console.print(f"wrote {printable(path)}", markup=False)
 
 
 class Outputs:
     """The files that a command writes, checked before its work begins.
 
     Args:
-        out: results files, in the format of their suffix.
+        out: results files, paths or S3 URIs, in the format of their suffix.
         report: where the report goes, if at all.
+        s3: where buckets are.
         source: what is labelled, which none of them may replace.
 
     Raises:
         UsageError: if one of them cannot be written, or would replace another or the source.
-        MissingError: if a format's library is not installed.
+        MissingError: if a format's library is not installed, or S3 cannot be asked.
     """
 
-    def __init__(self, out: list[Path], report: Path | None, *, source: str = "") -> None:
+    def __init__(
+        self, out: Sequence[str], report: Path | None, *, s3: S3, source: str = ""
+    ) -> None:
+        self._s3 = s3
         self._out = out
         self._report = report
-        self.paths = [*out, *([report] if report is not None else [])]
+        self.paths = [*out, *([str(report)] if report is not None else [])]
         for path in out:
-            check_results_file(path)
+            check_results_file(path, s3=s3)
         if report is not None:
             check_writable(report)
             check_replaceable(report)
-        taken = {Path(source).absolute(): "the source"} if source else {}
+        taken = {_whole(source): "the source"} if source else {}
         for path in self.paths:
-            other = taken.get(path.absolute())
+            other = taken.get(_whole(path))
             if other is not None:
                 raise UsageError(f"{path} is {other} already: name another file")
-            taken[path.absolute()] = "one of the files to be written"
+            taken[_whole(path)] = "one of the files to be written"
 
     def write(
         self, store: Store, job: Job, settings: Settings, *, since: float, took_s: float
     ) -> None:
-        """Write them all."""
-        for path in self._out:
-            export(store.outcomes.results(job.id), path)
+        """Write them all, those in S3 last: what is on this machine is there if they fail."""
+        self._export([path for path in self._out if not is_object(path)], store, job)
         if self._report is not None:
             cache = settings.state_dir / "thumbnails"
             write_report(
                 self._report,
                 store=store,
                 job=job,
-                thumbnails=Thumbnails(cache, settings=settings, s3=S3(settings)),
+                thumbnails=Thumbnails(cache, settings=settings, s3=self._s3),
                 since=since,
                 took_s=took_s,
             )
+        self._export([path for path in self._out if is_object(path)], store, job)
+
+    def _export(self, paths: list[str], store: Store, job: Job) -> None:
+        for path in paths:
+            export(store.outcomes.results(job.id), path, job=job.id, s3=self._s3)
+
+
+def _whole(path: str) -> str:
+    return path if is_object(path) else os.path.abspath(path)
 
 
 class _Watch:

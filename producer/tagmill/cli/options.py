@@ -20,12 +20,34 @@ Models = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", envvar="TAGMILL_JSON", help="Print JSON, for scripts.")
 ]
+
+
+class ResultsFile(str):
+    """A path or an S3 URI; a type of its own, as Typer splits a variable of plain texts at spaces."""
+
+    __slots__ = ()
+
+
+def _with_uris_whole(values: list[str] | None) -> list[str]:
+    """Files as they were meant: a variable joins several by ``:``, which URIs hold too."""
+    whole: list[str] = []
+    for value in values or ():
+        if value.startswith("//") and whole and whole[-1] == "s3":
+            whole[-1] = f"s3:{value}"
+        else:
+            whole.append(value)
+    return whole
+
+
 Out = Annotated[
-    list[Path] | None,
+    list[ResultsFile] | None,
     typer.Option(
         "--out",
         "-o",
         envvar="TAGMILL_OUT",
-        help="Results file: .csv, .jsonl or .parquet; repeatable.",
+        path_type=str,
+        metavar="FILE",
+        callback=_with_uris_whole,
+        help="Results: .csv, .jsonl or .parquet, here or in S3; repeatable.",
     ),
 ]

@@ -87,13 +87,14 @@ def run(
     settings = embedded_settings(
         state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
-    opened = open_source(source, leave_out=settings.state_dir, s3=S3(settings))
+    s3 = S3(settings)
+    opened = open_source(source, leave_out=settings.state_dir, s3=s3)
     settings = with_roots(settings, opened.name)
     version = Registry(settings.models_dir).resolve(model)
     if dry_run:
         _say_plan(opened, settings=settings, model=version, top_k=top_k, again=again)
         return
-    outputs = Outputs(out or [], None if no_report else report, source=source)
+    outputs = Outputs(out or [], None if no_report else report, s3=s3, source=source)
     with held(settings) as (folder, store, view):
         if not Registry(settings.models_dir).holds(version):
             require_images(opened)
@@ -133,7 +134,7 @@ def retry(
     settings = embedded_settings(
         state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
-    outputs = Outputs(out or [], None if no_report else report)
+    outputs = Outputs(out or [], None if no_report else report, s3=S3(settings))
     with held(settings) as (folder, store, view):
         job = store.jobs.get(job_id)
         settings = with_roots(settings, job.source)

@@ -115,6 +115,41 @@ class S3:
         except errors(RecursionError) as error:
             raise translated(error) from error
 
+    def send(self, data: IO[bytes], uri: str) -> None:
+        """Write an object, in parts where it is large; it is there only once it is whole.
+
+        Args:
+            data: from where it is to its end; it may be closed afterwards.
+            uri: which object; one that is there is replaced.
+
+        Raises:
+            PermanentItemError: what is wrong with the object or the bucket.
+            TransientItemError: if writing failed in a way that may pass.
+        """
+        bucket, key = self._parsed(uri)
+        try:
+            self._client.upload_fileobj(data, bucket, key, ExtraArgs=self._payer())
+        except errors(RecursionError) as error:
+            raise translated(error, doing="writing") from error
+
+    def check_bucket(self, bucket: str) -> None:
+        """Look whether a bucket is there, as far as that may be asked.
+
+        Raises:
+            PermanentItemError: if it is not there or not allowed.
+            TransientItemError: if asking failed in a way that may pass.
+        """
+        self._check_bucket(bucket)
+        try:
+            self._client.head_bucket(Bucket=bucket)
+        except errors(RecursionError) as error:
+            if is_denied(error):  # who may write objects need not be allowed this question
+                return
+            found = translated(error, doing="asking for the bucket")
+            if found.code is ErrorCode.NOT_FOUND:
+                raise PermanentItemError(found.code, "the bucket is not there") from error
+            raise found from error
+
     def _parsed(self, uri: str) -> tuple[str, str]:
         try:
             bucket, key = parse_s3_uri(uri)

@@ -30,8 +30,8 @@ def errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     return (*ours, OSError, *more)
 
 
-def translated(error: Exception) -> ItemError:
-    """What a failed request means for the item."""
+def translated(error: Exception, *, doing: str = "reading") -> ItemError:
+    """What a failed request means for the item that was being read, or whatever else was done."""
     if isinstance(error, RecursionError):  # botocore follows redirects by asking again
         return PermanentItemError(
             ErrorCode.FORBIDDEN, "the endpoint only redirects: look at AWS_ENDPOINT_URL (https?)"
@@ -42,7 +42,7 @@ def translated(error: Exception) -> ItemError:
     code, why = str(said.get("Code", "")), str(said.get("Message", "")) or str(error)
     why = SECRET.sub("//", " ".join(why.split()))[:200]
     if status in _WORTH_ANOTHER_TRY or status >= 500 or "Throttl" in code or "Timeout" in code:
-        return TransientItemError(ErrorCode.UNAVAILABLE, f"reading failed ({code}: {why})")
+        return TransientItemError(ErrorCode.UNAVAILABLE, f"{doing} failed ({code}: {why})")
     if code in _NOT_FOUND:
         what = "the bucket is not there" if code == "NoSuchBucket" else "the object is not there"
         return PermanentItemError(ErrorCode.NOT_FOUND, f"{what} (any more)")
@@ -63,7 +63,7 @@ def translated(error: Exception) -> ItemError:
     if 300 <= status < 500 and code != "RequestTimeTooSkewed":
         return PermanentItemError(ErrorCode.FORBIDDEN, f"S3 refuses ({code}: {why})")
     return TransientItemError(
-        ErrorCode.UNAVAILABLE, f"reading failed ({code or 'no answer'}: {why})"
+        ErrorCode.UNAVAILABLE, f"{doing} failed ({code or 'no answer'}: {why})"
     )
 
 
