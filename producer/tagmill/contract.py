@@ -14,6 +14,17 @@ from dataclasses import dataclass, field
 MESSAGE_VERSION = 1
 LABEL_TASK = "tagmill.label"
 LABEL_QUEUE = "label"
+TICK_TASK = "tagmill.tick"
+TRAIN_QUEUE = "train"
+CONTROL_QUEUE = "control"
+
+
+class Priority(enum.StrEnum):
+    """Which of two jobs lanes take first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class ErrorCode(enum.StrEnum):
@@ -34,6 +45,9 @@ class ErrorCode(enum.StrEnum):
 # Failures that lie in the item's own bytes: the same version would fail the same way again, so a
 # later job takes them over as it takes over labels. Limits and lost lanes depend on more.
 SETTLED_BY_CONTENT = frozenset({ErrorCode.NOT_AN_IMAGE, ErrorCode.CORRUPT})
+
+TRANSIENT_CODES = frozenset({ErrorCode.UNAVAILABLE})
+"""Throttling, time-outs, connection loss: another try may succeed though nothing was changed."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
 """What Pillow may try on a file: raster formats only, none that starts another program."""
@@ -122,10 +136,15 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkMessage:
-    """The body of one broker message: which chunk to wake up for, nothing more."""
+    """The body of one broker message: which chunk to wake up for, nothing more.
+
+    Attributes:
+        priority: of its job; the broker's business, not in the body.
+    """
 
     job: str
     seq: int
+    priority: Priority = Priority.NORMAL
 
     def as_kwargs(self) -> dict[str, object]:
         return {"v": MESSAGE_VERSION, "job": self.job, "seq": self.seq}
@@ -138,12 +157,14 @@ class ClaimedChunk:
     Attributes:
         attempt: the fencing token: a commit counts only while it is still the ledger's.
         losses: claims before this one that ended without a word.
+        priority: of its job.
     """
 
     job: str
     seq: int
     attempt: int
     losses: int
+    priority: Priority
     model: str
     top_k: int
     items: tuple[Item, ...]

@@ -15,7 +15,7 @@ def test_released_chunks_are_named_and_can_be_claimed(store: Store) -> None:
     done = claim(store, job, 0)
     store.ledger.commit(done, outcomes(done), SUMMARY)
     held = claim(store, job, 1)
-    assert store.retries.release_all(job.id) == [1, 2]
+    assert [message.seq for message in store.retries.release_all(job.id)] == [1, 2]
     with pytest.raises(ClaimLost):
         store.ledger.commit(held, outcomes(held), SUMMARY)
     assert claim(store, job, 1).attempt == 2
@@ -105,4 +105,4 @@ def test_waiting_are_chunks_that_are_queued_or_whose_lease_ran_out(store: Store)
     ended(store, job, 0)
     claim(store, job, 1)
     store.ledger.claim(job.id, 2, lane="hangs", lease_s=-1, redelivered=False)
-    assert store.retries.waiting(job.id) == [2, 3]
+    assert [message.seq for message in store.retries.waiting(job.id)] == [2, 3]

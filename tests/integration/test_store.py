@@ -82,7 +82,9 @@ def test_job_runs_from_listing_to_done(store: Store) -> None:
     first = claim(store, job)
     store.ledger.commit(first, outcomes(first), SUMMARY)
     assert store.jobs.get(job.id).state is JobState.LISTING, "its listing goes on"
-    seqs = store.ledger.append(job.id, Page(chunks=[items(3, 2)], skipped=[], cursor=None))
+    seqs = store.ledger.append(
+        job.id, Page(chunks=[items(3, 2)], skipped=[], cursor=None, after="2")
+    )
     assert list(seqs) == [1]
     assert store.jobs.get(job.id).state is JobState.RUNNING
     second = claim(store, job, 1)
@@ -145,7 +147,7 @@ def test_done_and_cancelled_chunks_are_not_to_be_had(store: Store) -> None:
     assert not store.jobs.cancel(job.id)
     assert store.ledger.claim(job.id, 1, lane="a", lease_s=9, redelivered=True) is None
     assert store.ledger.claim("nosuch", 0, lane="a", lease_s=9, redelivered=True) is None
-    assert len(store.ledger.append(job.id, Page(chunks=[items(1)], skipped=[], cursor="x"))) == 0
+    assert store.ledger.append(job.id, Page(chunks=[items(1)], skipped=[], cursor="x")) is None
 
 
 def test_outcomes_that_are_not_the_chunks_are_refused(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tagmill.store.database import Database
 from tagmill.store.jobs import Job, Jobs
+from tagmill.store.lanes import LaneNote, Lanes, LaneState
 from tagmill.store.ledger import Ledger, Page
 from tagmill.store.outcomes import Known, Outcomes, Result
 from tagmill.store.retries import Retries
@@ -13,6 +14,9 @@ __all__ = [
     "Job",
     "Jobs",
     "Known",
+    "LaneNote",
+    "LaneState",
+    "Lanes",
     "Ledger",
     "Outcomes",
     "Page",
@@ -33,6 +37,7 @@ class Store:
         ledger: chunks, claims and commits.
         outcomes: what became of the items.
         retries: chunks to be done once more.
+        lanes: who is alive, and doing what.
 
     Raises:
         StoreError: if the URL names no database that this installation can talk to.
@@ -44,14 +49,11 @@ class Store:
         self.ledger = Ledger(self.database)
         self.outcomes = Outcomes(self.database)
         self.retries = Retries(self.database)
+        self.lanes = Lanes(self.database)
 
-    def prepare(self) -> None:
-        """Create the schema, or bring an older one up to date.
-
-        Raises:
-            StoreError: if the database was written by a newer release or cannot be reached.
-        """
-        self.database.prepare()
+    def prepare(self, *, migrate_shared: bool = False) -> None:
+        """Make the schema ready, as `Database.prepare` says."""
+        self.database.prepare(migrate_shared=migrate_shared)
 
     def close(self) -> None:
         """Close all connections."""

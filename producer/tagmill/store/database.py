@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from tagmill.errors import StoreError, StoreFull
 from tagmill.store.schema import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema revision that this release works with; the newest file in ``migrations/versions``."""
 
 _MIGRATION_LOCK = 0x7461676D  # ours among the advisory locks of a PostgreSQL: "tagm"
@@ -62,15 +62,28 @@ class Database:
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
-    def prepare(self) -> None:
-        """Create the schema, or bring an older one up to date.
+    def prepare(self, *, migrate_shared: bool = False) -> None:
+        """Create the schema in an empty database, or bring an older one up to date.
+
+        A PostgreSQL may be in use by workers of the older release, so it is brought up to date
+        only where somebody said so.
+
+        Args:
+            migrate_shared: bring an older PostgreSQL up to date too.
 
         Raises:
-            StoreError: if the database was written by a newer release or cannot be reached.
+            StoreError: if the database was written by a newer release, is a PostgreSQL with an
+                older schema, or cannot be reached.
         """
         revision = self.revision()
         if revision == HEAD:
             return
+        is_shared = self.engine.dialect.name == "postgresql"
+        if revision is not None and revision < HEAD and is_shared and not migrate_shared:
+            raise StoreError(
+                f"the store {self.name} has schema {revision}, this release works with {HEAD}: "
+                "stop the workers of the older release and run 'tagmill doctor --migrate'"
+            )
         if revision is not None and revision > HEAD:
             raise StoreError(
                 f"the store {self.name} has schema {revision}, this release works with {HEAD}: "

@@ -11,7 +11,14 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from tagmill.contract import UNFINISHED, ChunkState, ChunkSummary, ChunkTimings, JobState
+from tagmill.contract import (
+    UNFINISHED,
+    ChunkState,
+    ChunkSummary,
+    ChunkTimings,
+    JobState,
+    Priority,
+)
 from tagmill.errors import UnknownJob
 from tagmill.store.database import Database
 from tagmill.store.schema import chunks, epoch_now, jobs
@@ -29,6 +36,10 @@ class Job:
         skipped: items whose outcome an earlier job had already found.
         pending: chunks not yet done.
         fresh_since: only outcomes from that time on were taken over (seconds since the epoch).
+        include: patterns of names that are listed; the suffixes of images where empty.
+        exclude: patterns of names that are not.
+        paused: why no lane takes its chunks, ``None`` where lanes do.
+        follow_s: seconds between two looks at a source that is followed, else ``None``.
         created_at: seconds since the epoch, as ``finished_at``.
     """
 
@@ -44,6 +55,11 @@ class Job:
     chunks: int
     pending: int
     fresh_since: float
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    priority: Priority
+    paused: str | None
+    follow_s: float | None
     created_at: float
     finished_at: float | None
 
@@ -63,7 +79,16 @@ class Jobs:
         self._database = database
 
     def create(
-        self, *, source: str, model: str, top_k: int, fresh_since: float | None = 0.0
+        self,
+        *,
+        source: str,
+        model: str,
+        top_k: int,
+        fresh_since: float | None = 0.0,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        priority: Priority = Priority.NORMAL,
+        follow_s: float | None = None,
     ) -> Job:
         """Make a job that is about to list its source.
 
@@ -72,6 +97,10 @@ class Jobs:
             model: the version to pin it to, as ``name@number``.
             top_k: labels kept per item.
             fresh_since: take over no outcome from before that time; ``None`` for now.
+            include: as in `Job`, like the rest.
+            exclude: as there.
+            priority: as there.
+            follow_s: as there.
         """
         job_id = f"{time.strftime('%y%m%d')}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
         values = {"id": job_id, "source": source, "model": model, "top_k": top_k}
@@ -79,6 +108,10 @@ class Jobs:
             connection.execute(
                 jobs.insert().values(
                     **values,
+                    include=json.dumps(include),
+                    exclude=json.dumps(exclude),
+                    priority=priority,
+                    follow_s=follow_s,
                     state=JobState.LISTING,
                     fresh_since=epoch_now() if fresh_since is None else fresh_since,
                     created_at=epoch_now(),
@@ -109,11 +142,38 @@ class Jobs:
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(wanted)]
 
-    def unfinished(self, *, source: str, model: str, top_k: int) -> Sequence[Job]:
+    def of_source(self, source: str) -> Job | None:
+        """The newest job of a source."""
+        wanted = (
+            select(*_COLUMNS)
+            .where(jobs.c.source == source)
+            .order_by(jobs.c.created_at.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(wanted).one_or_none()
+        return None if row is None else _job(row)
+
+    def cursor(self, job_id: str) -> str | None:
+        """Where the listing of a job stands; ``None`` before its first page and after its last."""
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(select(jobs.c.cursor).where(jobs.c.id == job_id))
+            return found
+
+    def unfinished(
+        self,
+        *,
+        source: str,
+        model: str,
+        top_k: int,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> Sequence[Job]:
         """Jobs of the same request that have not ended, oldest first."""
         wanted = (
             select(*_COLUMNS)
             .where(jobs.c.source == source, jobs.c.model == model, jobs.c.top_k == top_k)
+            .where(jobs.c.include == json.dumps(include), jobs.c.exclude == json.dumps(exclude))
             .where(jobs.c.state.in_(UNFINISHED))
             .order_by(jobs.c.created_at)
         )
@@ -133,13 +193,22 @@ class Jobs:
         """End a job since a later one goes on with its work; as `cancel`."""
         return self._end(job_id, JobState.SUPERSEDED)
 
+    def pause(self, job_id: str, why: str) -> bool:
+        """Let no lane take its chunks; those in hand are finished. False where it had ended."""
+        return self._set(job_id, paused=why)
+
+    def resume(self, job_id: str) -> bool:
+        """Let lanes take its chunks again; as `pause`."""
+        return self._set(job_id, paused=None)
+
     def _end(self, job_id: str, state: JobState) -> bool:
+        return self._set(job_id, state=state, finished_at=epoch_now())
+
+    def _set(self, job_id: str, **values: Any) -> bool:
+        unfinished = jobs.c.state.in_(UNFINISHED)
         with self._database.write() as connection:
             done = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .where(jobs.c.state.in_(UNFINISHED))
-                .values(state=state, finished_at=epoch_now())
+                update(jobs).where(jobs.c.id == job_id, unfinished).values(**values)
             )
         return done.rowcount == 1
 
@@ -159,8 +228,11 @@ class Jobs:
 
 
 def _job(row: Row[tuple[object, ...]]) -> Job:
-    values = dict(row._mapping)
+    values: dict[str, Any] = dict(row._mapping)
     values["state"] = JobState(values["state"])
+    values["priority"] = Priority(values["priority"])
+    for name in ("include", "exclude"):
+        values[name] = tuple(json.loads(values[name]))
     return Job(**values)
 
 

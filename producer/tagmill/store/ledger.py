@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select, update
 
 from tagmill.contract import (
     UNFINISHED,
@@ -25,6 +25,7 @@ from tagmill.contract import (
     Item,
     JobState,
     Outcome,
+    Priority,
     Status,
     dump_items,
     load_items,
@@ -43,11 +44,13 @@ class Page:
         chunks: the items to label, chunk by chunk.
         skipped: the items whose outcome stands already, as (n, outcome's job, outcome's n).
         cursor: where the listing goes on; ``None`` once it is complete.
+        after: the cursor that the page goes on from; ``None`` at the beginning.
     """
 
     chunks: Sequence[Sequence[Item]]
     skipped: Sequence[tuple[int, str, int]]
     cursor: str | None
+    after: str | None = None
 
 
 class Ledger:
@@ -56,16 +59,18 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, job_id: str, page: Page) -> range:
+    def append(self, job_id: str, page: Page) -> range | None:
         """Write a page: its chunks, its skipped items and the cursor, or nothing of it.
 
         Returns:
-            The ``seq`` of the new chunks; empty also where the job is no longer listing.
+            The ``seq`` of the new chunks; ``None`` where nothing was written since the job is no
+            longer listing or its cursor is another by now.
         """
         fresh = sum(len(items) for items in page.chunks)
         grow = (
             update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state == JobState.LISTING)
+            .where(jobs.c.cursor.is_not_distinct_from(page.after))
             .values(
                 cursor=page.cursor,
                 listed=jobs.c.listed + fresh + len(page.skipped),
@@ -78,7 +83,7 @@ class Ledger:
         with self._database.write() as connection:
             end = connection.scalar(grow)
             if end is None:
-                return range(0)
+                return None
             seqs = range(end - len(page.chunks), end)
             insert_chunks(connection, job_id, seqs, page.chunks)
             if page.skipped:
@@ -94,6 +99,13 @@ class Ledger:
                 _end_listing(connection, job_id)
         return seqs
 
+    def open_items(self, job_id: str) -> Iterator[Item]:
+        """The items of a job's chunks that are not done, chunk by chunk."""
+        unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
+        with self._database.read() as connection:
+            for text in connection.scalars(select(chunks.c["items"]).where(unfinished)):
+                yield from load_items(text)
+
     def claim(
         self, job_id: str, seq: int, *, lane: str, lease_s: float, redelivered: bool
     ) -> ClaimedChunk | None:
@@ -107,7 +119,8 @@ class Ledger:
             redelivered: the broker says that whoever had the message before did not end it.
 
         Returns:
-            The chunk, or ``None`` where it is done, held by another lane, or its job ended.
+            The chunk, or ``None`` where it is done, held by another lane, or its job ended or
+            is paused.
         """
         now = epoch_now()
         free = [chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < now]
@@ -117,7 +130,7 @@ class Ledger:
         take = (
             update(chunks)
             .where(mine, chunks.c.state != ChunkState.DONE, or_(*free))
-            .where(exists().where(jobs.c.id == job_id, jobs.c.state.in_(UNFINISHED)))
+            .where(exists().where(jobs.c.id == job_id, is_open()))
             .values(
                 state=ChunkState.CLAIMED,
                 attempt=chunks.c.attempt + 1,
@@ -133,13 +146,14 @@ class Ledger:
             if taken is None:
                 return None
             asked = connection.execute(
-                select(jobs.c.model, jobs.c.top_k).where(jobs.c.id == job_id)
+                select(jobs.c.model, jobs.c.top_k, jobs.c.priority).where(jobs.c.id == job_id)
             ).one()
         return ClaimedChunk(
             job=job_id,
             seq=seq,
             attempt=taken.attempt,
             losses=taken.losses,
+            priority=Priority(asked.priority),
             model=asked.model,
             top_k=asked.top_k,
             items=load_items(taken[2]),
@@ -209,6 +223,11 @@ class Ledger:
             seqs = range(end - 2, end) if end is not None else range(0)
             insert_chunks(connection, claim.job, seqs, halves)
         return seqs
+
+
+def is_open() -> ColumnElement[bool]:
+    """True of a job whose chunks lanes may take."""
+    return and_(jobs.c.state.in_(UNFINISHED), jobs.c.paused.is_(None))
 
 
 def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:

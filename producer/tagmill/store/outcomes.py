@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Insert,
     Row,
     Select,
+    Table,
     and_,
     func,
     select,
@@ -85,7 +86,13 @@ class Outcomes:
             return connection.scalar(wanted) is not None
 
     def known(
-        self, versions: Mapping[str, str], *, model: str, top_k: int, since: float
+        self,
+        versions: Mapping[str, str],
+        *,
+        model: str,
+        top_k: int,
+        since: float,
+        tried_by: str = "",
     ) -> dict[str, Known]:
         """Which items have an outcome that still stands: same version, same model, same top-k.
 
@@ -96,6 +103,7 @@ class Outcomes:
             model: the model version, as ``name@number``.
             top_k: labels kept per item.
             since: outcomes older than that (seconds since the epoch) do not count.
+            tried_by: a job whose every failure stands, whatever it lies in.
         """
         wanted = (
             select(
@@ -117,7 +125,7 @@ class Outcomes:
             for row in rows
             if row.version
             and versions.get(row.uri) == row.version
-            and (row.error is None or row.error in SETTLED_BY_CONTENT)
+            and (row.error is None or row.error in SETTLED_BY_CONTENT or row.job_id == tried_by)
         }
 
     def results(self, job_id: str) -> Iterator[Result]:
@@ -222,19 +230,27 @@ def upsert(connection: Connection, job_id: str, found: Sequence[Outcome]) -> Non
         }
         for outcome in found
     ]
-    insert: Insert
+    insert, new = insert_for(connection, outcomes, rows[0])
+    statement: Insert = insert.on_conflict_do_update(
+        index_elements=["job_id", "n"], set_={**new, "labelled_at": epoch_now()}
+    )
+    connection.execute(statement.values(labelled_at=epoch_now()), rows)
+
+
+def insert_for(
+    connection: Connection, table: Table, names: Iterable[str]
+) -> tuple[Any, dict[str, Any]]:
+    """An INSERT that knows ON CONFLICT, and the columns' values of the row that it meets.
+
+    Both databases have it; SQLAlchemy has it in the dialect of each, under no common type.
+    """
+    insert: Any
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql  # loads every driver there is for it
 
-        on_postgresql = postgresql.insert(outcomes)
-        new = {name: on_postgresql.excluded[name] for name in rows[0]} | {
-            "labelled_at": epoch_now()
-        }
-        insert = on_postgresql.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
+        insert = postgresql.insert(table)
     else:
         from sqlalchemy.dialects import sqlite
 
-        on_sqlite = sqlite.insert(outcomes)
-        new = {name: on_sqlite.excluded[name] for name in rows[0]} | {"labelled_at": epoch_now()}
-        insert = on_sqlite.on_conflict_do_update(index_elements=["job_id", "n"], set_=new)
-    connection.execute(insert.values(labelled_at=epoch_now()), rows)
+        insert = sqlite.insert(table)
+    return insert, {name: insert.excluded[name] for name in names}

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from collections.abc import Collection
+from typing import Any
 
-from tagmill.contract import ChunkState, Item, JobState, Status, load_items
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    or_,
+    select,
+    update,
+)
+
+from tagmill.contract import (
+    ChunkMessage,
+    ChunkState,
+    ErrorCode,
+    Item,
+    JobState,
+    Priority,
+    Status,
+    load_items,
+)
 from tagmill.store.database import Database
-from tagmill.store.ledger import insert_chunks
+from tagmill.store.ledger import insert_chunks, is_open
 from tagmill.store.outcomes import stands_for
 from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
+
+MOST_AT_ONCE = 2000
+"""Chunks that are named at once: what is left is named the next time."""
 
 
 class Retries:
@@ -17,7 +42,7 @@ class Retries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def release_all(self, job_id: str) -> list[int]:
+    def release_all(self, job_id: str) -> list[ChunkMessage]:
         """Queue every chunk of a job that is not done, whoever holds it, and name them.
 
         For whoever knows that no lane is at work on the job: a claim still held is over, and not
@@ -30,31 +55,72 @@ class Retries:
                 .where(unfinished)
                 .values(state=ChunkState.QUEUED, lease_until=None, losses=0)
             )
-            return list(connection.scalars(select(chunks.c.seq).where(unfinished).order_by("seq")))
+            named = _named().where(unfinished).order_by(chunks.c.seq)
+            return [_message(row) for row in connection.execute(named)]
 
-    def waiting(self, job_id: str) -> list[int]:
+    def waiting(self, job_id: str) -> list[ChunkMessage]:
         """The chunks of a job that a lane could take: queued, or with a lease that ran out."""
         free = or_(chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < epoch_now())
         wanted = (
-            select(chunks.c.seq)
+            _named()
             .where(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE, free)
             .order_by(chunks.c.seq)
         )
         with self._database.read() as connection:
-            return list(connection.scalars(wanted))
+            return [_message(row) for row in connection.execute(wanted)]
 
-    def requeue_failed(self, job_id: str, *, chunk_items: int) -> int:
+    def release_expired(self) -> list[ChunkMessage]:
+        """Queue the chunks whose lease ran out, of all jobs, and name them."""
+        expired = (
+            _named()
+            .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.lease_until < epoch_now())
+            .where(is_open())
+            .limit(MOST_AT_ONCE)
+            .with_for_update(of=chunks, skip_locked=True)  # two ticks at once take different ones
+        )
+        with self._database.write() as connection:
+            found = connection.execute(expired).all()
+            for row in found:
+                connection.execute(
+                    update(chunks)
+                    .where(chunks.c.job_id == row.job_id, chunks.c.seq == row.seq)
+                    .values(state=ChunkState.QUEUED, lease_until=None, losses=chunks.c.losses + 1)
+                )
+        return [_message(row) for row in found]
+
+    def queued(self) -> list[ChunkMessage]:
+        """Chunks of all jobs that wait for a lane, oldest jobs first, a bounded number of them."""
+        wanted = (
+            _named()
+            .where(chunks.c.state == ChunkState.QUEUED, is_open())
+            .order_by(jobs.c.created_at, chunks.c.seq)
+            .limit(MOST_AT_ONCE)
+        )
+        with self._database.read() as connection:
+            return [_message(row) for row in connection.execute(wanted)]
+
+    def requeue_failed(
+        self, job_id: str, *, chunk_items: int, codes: Collection[ErrorCode] | None = None
+    ) -> int:
         """Turn the failed items of a job into new chunks, those taken over from others too.
 
         Until they are redone their outcomes stand.
 
+        Args:
+            job_id: the job.
+            chunk_items: items of a chunk at the most.
+            codes: only items that failed so; all where ``None``.
+
         Returns:
             How many items there were; 0 also where the job is listing or cancelled.
         """
+        failed = [outcomes.c.status == Status.FAILED]
+        if codes is not None:
+            failed.append(outcomes.c.error.in_(sorted(codes)))
         open_job = jobs.c.state.in_([JobState.RUNNING, JobState.DONE])
         with self._database.write() as connection:
-            own = self._failed_items(connection, job_id)
-            others = self._failed_items_of_others(connection, job_id)
+            own = self._failed_items(connection, job_id, failed)
+            others = self._failed_items_of_others(connection, job_id, failed)
             items = sorted([*own, *others], key=lambda item: item.n)
             if not items:
                 return 0
@@ -80,25 +146,40 @@ class Retries:
             insert_chunks(connection, job_id, range(end - len(new), end), new)
         return len(items)
 
-    def _failed_items(self, connection: Connection, job_id: str) -> list[Item]:
+    def _failed_items(
+        self, connection: Connection, job_id: str, failed: list[ColumnElement[bool]]
+    ) -> list[Item]:
         """The items that failed in a job itself, but for those that are queued again already."""
         unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
         texts = connection.scalars(select(chunks.c["items"]).where(unfinished))
         queued = {item.n for text in texts for item in load_items(text)}
         found = connection.execute(
             select(outcomes.c.n, outcomes.c.uri, outcomes.c.version).where(
-                outcomes.c.job_id == job_id, outcomes.c.status == Status.FAILED
+                outcomes.c.job_id == job_id, *failed
             )
         )
         return [
             Item(n=row.n, uri=row.uri, version=row.version) for row in found if row.n not in queued
         ]
 
-    def _failed_items_of_others(self, connection: Connection, job_id: str) -> list[Item]:
+    def _failed_items_of_others(
+        self, connection: Connection, job_id: str, failed: list[ColumnElement[bool]]
+    ) -> list[Item]:
         """The items of a job that took over a failure of an earlier one."""
         found = connection.execute(
             select(skipped.c.n, outcomes.c.uri, outcomes.c.version)
             .join(outcomes, stands_for())
-            .where(skipped.c.job_id == job_id, outcomes.c.status == Status.FAILED)
+            .where(skipped.c.job_id == job_id, *failed)
         )
         return [Item(n=row.n, uri=row.uri, version=row.version) for row in found]
+
+
+def _named() -> Select[tuple[Any, ...]]:
+    """Chunks by what a message says of them."""
+    return select(chunks.c.job_id, chunks.c.seq, jobs.c.priority).join(
+        jobs, jobs.c.id == chunks.c.job_id
+    )
+
+
+def _message(row: Row[tuple[Any, ...]]) -> ChunkMessage:
+    return ChunkMessage(job=row.job_id, seq=row.seq, priority=Priority(row.priority))

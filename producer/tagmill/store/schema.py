@@ -1,7 +1,8 @@
 """The tables of the store as this release writes them. `migrations/` brings a database here.
 
 ``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
-``skipped`` points, for items that a job did not label again, at the outcome that stands.
+``skipped`` points, for items that a job did not label again, at the outcome that stands;
+``lanes`` is where lanes say that they are alive.
 Times are seconds since the epoch by the database's own clock, so that machines whose clocks
 disagree agree on leases.
 """
@@ -44,6 +45,11 @@ jobs = Table(
     Column("chunks", BigInteger, nullable=False, default=0),
     Column("pending", BigInteger, nullable=False, default=0),
     Column("fresh_since", Double, nullable=False, default=0.0),
+    Column("include", Text, nullable=False, server_default="[]"),
+    Column("exclude", Text, nullable=False, server_default="[]"),
+    Column("priority", String(8), nullable=False, server_default="normal"),
+    Column("paused", Text),
+    Column("follow_s", Double),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
     Index("jobs_by_age", "created_at"),
@@ -65,6 +71,7 @@ chunks = Table(
     Column("items", Text, nullable=False),  # last: it is long, and what precedes it is read alone
     Index("chunks_by_state", "job_id", "state"),
     Index("chunks_by_commit", "job_id", "committed_at"),
+    Index("chunks_by_lease", "state", "lease_until"),
 )
 
 outcomes = Table(
@@ -94,6 +101,22 @@ skipped = Table(
     Column("n", BigInteger, primary_key=True, autoincrement=False),
     Column("outcome_job_id", String(32), nullable=False),
     Column("outcome_n", BigInteger, nullable=False),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("name", String(120), primary_key=True),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("job_id", String(32)),
+    Column("seq", BigInteger),
+    Column("model", String(80)),
+    Column("done", BigInteger, nullable=False),
+    Column("rate", Double, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
 )
 
 
