@@ -67,6 +67,8 @@ def _walk(folder: Path) -> float:
 
 def enqueue_alone(folder: str, state: Path) -> None:
     """Enqueue a folder with the real store and broker and no lanes; print what it took."""
+    from pydantic import SecretStr
+
     from tagmill.broker import Broker
     from tagmill.embedded import EmbeddedBroker
     from tagmill.enqueue import enqueue
@@ -84,7 +86,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
         server = EmbeddedBroker(held)
         server.start()
         try:
-            sender = Broker(server.url)
+            sender = Broker(settings.model_copy(update={"broker_url": SecretStr(server.url)}))
             source = open_source(folder, leave_out=state, s3=S3(settings))
             job = store.jobs.create(source=source.name, model="mobilenet_v2@1", top_k=5)
             before = psutil.Process().memory_info().rss

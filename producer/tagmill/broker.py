@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.entity import Queue
+from kombu.exceptions import KombuError, OperationalError
 
-from tagmill.contract import LABEL_QUEUE, LABEL_TASK, ChunkMessage
+from tagmill.contract import (
+    CONTROL_QUEUE,
+    LABEL_QUEUE,
+    LABEL_TASK,
+    TICK_TASK,
+    TRAIN_QUEUE,
+    ChunkMessage,
+    Priority,
+)
 from tagmill.errors import BrokerError
+from tagmill.settings import Settings
 
 TASK_TIME_LIMIT_S = 600
 """After that long on one chunk a lane is killed; a sound one takes seconds."""
@@ -21,13 +32,32 @@ VISIBILITY_TIMEOUT_S = 36 * TASK_TIME_LIMIT_S
 """When Redis hands an unacknowledged message to somebody else: far above the time limit, since
 before that the ledger's lease has already done it."""
 
+QUEUES = (LABEL_QUEUE, TRAIN_QUEUE, CONTROL_QUEUE)
 
-def celery_app(url: str) -> Celery:
+# Kombu's Redis keeps a list for each step and empties the lowest number first; RabbitMQ's quorum
+# queues (from 4.0 on) deliver numbers above 4 first, and older ones in the order of sending.
+_REDIS_PRIORITIES = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6}
+_AMQP_PRIORITIES = {Priority.HIGH: 9, Priority.NORMAL: 4, Priority.LOW: 0}
+
+
+def queue_name(settings: Settings, queue: str) -> str:
+    """A queue's name on the broker: ``label``, or ``namespace.label``."""
+    return f"{settings.namespace}.{queue}" if settings.namespace else queue
+
+
+def celery_app(settings: Settings) -> Celery:
     """A Celery application with the settings that producers and lanes must agree on.
 
     Args:
-        url: ``redis://…``, ``redis+socket:///path`` or ``amqp://…``. Nothing connects here.
+        settings: with a broker URL: ``redis://…``, ``rediss://…``, ``redis+socket:///path``,
+            ``sentinel://…``, ``amqp://…`` or ``amqps://…``. Nothing connects here.
+
+    Raises:
+        BrokerError: if no broker is set.
     """
+    if settings.broker_url is None:
+        raise BrokerError("no broker: set TAGMILL_BROKER_URL, as redis://host:6379/0")
+    url = settings.broker_url.get_secret_value()
     app = Celery("tagmill", broker=url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -38,11 +68,11 @@ def celery_app(url: str) -> Celery:
         task_reject_on_worker_lost=True,
         task_acks_on_timeout=False,  # a chunk whose lane was killed is not done
         task_time_limit=TASK_TIME_LIMIT_S,
-        task_queues={LABEL_QUEUE: {}},
-        task_default_queue=LABEL_QUEUE,
+        task_queues=[_queue(settings, url, queue) for queue in QUEUES],
+        task_default_queue=queue_name(settings, LABEL_QUEUE),
         task_create_missing_queues=False,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        worker_disable_prefetch=not _is_amqp(url),  # which only Redis' transport knows
         worker_soft_shutdown_timeout=30.0,
         worker_enable_soft_shutdown_on_idle=False,
         worker_proc_alive_timeout=120.0,  # a lane warms its model up before it says it is alive
@@ -50,30 +80,63 @@ def celery_app(url: str) -> Celery:
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport_options(url),
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(settings, url),
+        broker_use_ssl=_tls(settings, url),
     )
     return app
 
 
-def _transport_options(url: str) -> dict[str, float]:
-    if not url.startswith("redis"):
-        return {}
-    return {
+def _is_amqp(url: str) -> bool:
+    return url.startswith(("amqp", "pyamqp"))
+
+
+def _queue(settings: Settings, url: str, queue: str) -> Queue:
+    name = queue_name(settings, queue)
+    # Quorum queues keep their messages when a node of the broker dies.
+    arguments = {"x-queue-type": "quorum"} if _is_amqp(url) else None
+    made: Queue = Queue(name, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]  # Kombu ships few types
+    return made
+
+
+def _transport_options(settings: Settings, url: str) -> dict[str, object]:
+    if _is_amqp(url):
+        return {"confirm_publish": True}
+    options: dict[str, object] = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "socket_connect_timeout": SOCKET_TIMEOUT_S,
         "socket_timeout": SOCKET_TIMEOUT_S,
+        "priority_steps": sorted(_REDIS_PRIORITIES.values()),
+        "sep": ":",  # so that a person can type the lists' names
     }
+    if url.startswith("sentinel"):
+        options["master_name"] = settings.broker_master
+    return options
+
+
+def _tls(settings: Settings, url: str) -> dict[str, object] | None:
+    """TLS that verifies the server: Kombu's own default for ``rediss`` does not."""
+    authority = str(settings.broker_ca) if settings.broker_ca else None
+    if url.startswith("rediss"):
+        redis = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        return redis | ({"ssl_ca_certs": authority} if authority else {})
+    if url.startswith("amqps"):
+        return {"cert_reqs": ssl.CERT_REQUIRED} | ({"ca_certs": authority} if authority else {})
+    return None
 
 
 class Broker:
     """The sending end of a broker.
 
     Args:
-        url: as for `celery_app`.
+        settings: as for `celery_app`.
     """
 
-    def __init__(self, url: str) -> None:
-        self._app: Any = celery_app(url)  # Celery ships no types
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: Any = celery_app(settings)  # Celery ships no types
+        is_amqp = _is_amqp(self._app.conf.broker_url)
+        self._priorities = _AMQP_PRIORITIES if is_amqp else _REDIS_PRIORITIES
 
     def send(self, messages: Iterable[ChunkMessage]) -> None:
         """Send one message per chunk.
@@ -81,15 +144,84 @@ class Broker:
         Raises:
             BrokerError: if the broker is away; some of the messages may have been sent.
         """
+        queue = queue_name(self._settings, LABEL_QUEUE)
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 for message in messages:
                     self._app.send_task(
-                        LABEL_TASK, kwargs=message.as_kwargs(), queue=LABEL_QUEUE, producer=producer
+                        LABEL_TASK,
+                        kwargs=message.as_kwargs(),
+                        queue=queue,
+                        priority=self._priorities[message.priority],
+                        producer=producer,
                     )
-        except (OperationalError, OSError) as error:
+        except (OperationalError, KombuError, OSError) as error:
             raise BrokerError(f"the broker took no message: {error}") from error
+
+    def check(self) -> None:
+        """Look whether the broker answers.
+
+        Raises:
+            BrokerError: if it does not.
+        """
+        self.waiting(LABEL_QUEUE)
+
+    def waiting(self, queue: str) -> int:
+        """Messages that wait in a queue.
+
+        Raises:
+            BrokerError: if the broker is away.
+        """
+        name = queue_name(self._settings, queue)
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=SOCKET_TIMEOUT_S)
+                channel = connection.default_channel
+                try:
+                    return int(channel.queue_declare(queue=name, passive=True).message_count)
+                except connection.channel_errors:
+                    return 0  # no such queue yet
+        except (OperationalError, KombuError, OSError) as error:
+            raise BrokerError(f"the broker {self.name} does not answer: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """The address without its password, for people."""
+        with self._app.connection_for_write() as connection:
+            return str(connection.as_uri())
 
     def close(self) -> None:
         """Close all connections."""
         self._app.close()
+
+
+def run_scheduler(settings: Settings, *, every_s: float) -> None:
+    """Send the tick, until told to stop.
+
+    Running several is harmless. A tick that no lane took within its period is dropped.
+
+    Args:
+        settings: as for `celery_app`.
+        every_s: seconds between two ticks.
+
+    Raises:
+        BrokerError: if no broker is set.
+    """
+    app: Any = celery_app(settings)
+    app.conf.beat_schedule = {
+        "tick": {
+            "task": TICK_TASK,
+            "schedule": every_s,
+            "options": {
+                "queue": queue_name(settings, CONTROL_QUEUE),
+                "expires": every_s,
+                "priority": 0,
+            },
+        }
+    }
+    app.Beat(
+        scheduler_cls="celery.beat:Scheduler",  # it keeps nothing on disk: the store knows
+        loglevel="INFO",
+        quiet=True,
+        redirect_stdouts=False,
+    ).run()

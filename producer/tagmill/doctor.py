@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from tagmill import __version__
 from tagmill.embedded import valkey_server
 from tagmill.errors import TagmillError
 from tagmill.registry import BUILT_IN, Registry
@@ -19,6 +18,7 @@ from tagmill.settings import Settings
 from tagmill.state_folder import LEAST_FREE_BYTES
 from tagmill.store import Store
 from tagmill.store.database import HEAD
+from tagmill.version import __version__
 
 
 class Health(enum.StrEnum):

@@ -6,11 +6,15 @@ Messages follow the transaction, so that whatever is in the broker is in the led
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
-from tagmill.contract import ChunkMessage, Item
+from tagmill.contract import ChunkMessage, Item, JobState
+from tagmill.errors import SourceError, UsageError
+from tagmill.sources import Position, Source, readable
 from tagmill.store import Job, Known, Page, Store
 
 PAGE_ITEMS = 4096
@@ -30,6 +34,7 @@ class Plan:
     Attributes:
         failed: of those skipped, the ones whose outcome is a failure.
         fresh_bytes: size of the files to label, as far as their versions tell.
+        passed_over: how many entries of the source were left out, by reason.
     """
 
     listed: int
@@ -38,6 +43,7 @@ class Plan:
     fresh: int
     fresh_bytes: int
     examples: tuple[str, ...]
+    passed_over: Counter[str]
 
 
 def chunk_sizes(items: int, *, lanes: int, most: int, is_first: bool, is_last: bool) -> list[int]:
@@ -82,25 +88,28 @@ def enqueue(
     lanes: int,
     chunk_items: int,
     on_page: Callable[[], None] = lambda: None,
+    after: Position | None = None,
 ) -> None:
     """List a source into a job's chunks.
 
     Args:
-        found: what a source yields: ``(uri, version)``.
+        found: what a source yields: ``(uri, version)``; from ``after`` on, where that is given.
         job: a job that is listing.
         store: where it lives.
         send: wakes lanes up; called after each page that has chunks.
         lanes: that are expected to work.
         chunk_items: items of a chunk at the most.
         on_page: called after each page.
+        after: where the listing of the job stands; see `position`.
 
     Raises:
         SourceError: if the source cannot be read.
         StoreError: if the store refuses.
         BrokerError: from ``send``.
+        UsageError: if another producer is listing the job too.
     """
     is_first = True
-    for page in _pages(found, job, store):
+    for page in _pages(found, job, store, start=after.n if after else 0):
         fresh = [item for item in page.items if item.uri not in page.known]
         sizes = chunk_sizes(
             len(fresh), lanes=lanes, most=chunk_items, is_first=is_first, is_last=page.is_last
@@ -113,28 +122,74 @@ def enqueue(
             for item in page.items
             if item.uri in page.known
         ]
-        cursor = None if page.is_last else str(page.end)
-        seqs = store.ledger.append(job.id, Page(chunks=chunks, skipped=skipped, cursor=cursor))
-        if seqs:
-            send([ChunkMessage(job=job.id, seq=seq) for seq in seqs])
-        on_page()
-        if chunks and not seqs:
+        last = None if page.is_last else Position(n=page.end, uri=page.items[-1].uri)
+        written = Page(chunks=chunks, skipped=skipped, cursor=_cursor(last), after=_cursor(after))
+        seqs = store.ledger.append(job.id, written)
+        if seqs is None and store.jobs.get(job.id).state is JobState.LISTING:
+            raise UsageError(f"another producer is listing job {job.id}: leave it to that one")
+        if seqs is None:
             return  # the job was cancelled meanwhile
+        after = last
+        send(messages(job, seqs))
+        on_page()
 
 
-def plan(
-    found: Iterator[tuple[str, str]], *, store: Store, model: str, top_k: int, fresh_since: float
-) -> Plan:
+def require_images(source: Source) -> None:
+    """Look whether a source has an image at all, before something costly is done for it.
+
+    Raises:
+        SourceError: if it has none, or cannot be read.
+    """
+    begun(source)
+
+
+def nothing_found(source: Source) -> str:
+    """A sentence for a source without images, with what was passed over in it."""
+    passed = ", ".join(f"{count:,} × {why}" for why, count in source.passed_over.most_common(5))
+    return f"no images in {readable(source.name)}" + (f" (passed over: {passed})" if passed else "")
+
+
+def begun(source: Source) -> Iterator[tuple[str, str]]:
+    """The items of a source, of which the first has been found.
+
+    Raises:
+        SourceError: if it has none, or cannot be read.
+    """
+    found = source.items()
+    for first in found:
+        return chain([first], found)
+    raise SourceError(nothing_found(source))
+
+
+def messages(job: Job, seqs: Iterable[int]) -> list[ChunkMessage]:
+    """What wakes lanes up for chunks of a job."""
+    return [ChunkMessage(job=job.id, seq=seq, priority=job.priority) for seq in seqs]
+
+
+def position(store: Store, job: Job) -> Position | None:
+    """Where the listing of a job stands; ``None`` at its beginning."""
+    cursor = store.jobs.cursor(job.id)
+    if cursor is None:
+        return None
+    n, uri = json.loads(cursor)
+    return Position(n=n, uri=uri)
+
+
+def _cursor(position: Position | None) -> str | None:
+    return None if position is None else json.dumps([position.n, position.uri])
+
+
+def plan(source: Source, *, store: Store, model: str, top_k: int, fresh_since: float) -> Plan:
     """Count what a job over a source would label and skip.
 
     Raises:
-        SourceError: if the source cannot be read.
+        SourceError: if the source cannot be read or has no images.
         StoreError: if the store refuses.
     """
     listed = skipped = failed = fresh_bytes = 0
     examples: list[str] = []
     asked = _Asked(model=model, top_k=top_k, fresh_since=fresh_since)
-    for page in _pages(found, asked, store):
+    for page in _pages(source.items(), asked, store):
         listed += len(page.items)
         skipped += sum(item.uri in page.known for item in page.items)
         failed += sum(known.failed for known in page.known.values())
@@ -143,6 +198,8 @@ def plan(
                 fresh_bytes += int(item.version.partition("-")[0] or 0)
                 if len(examples) < 5:
                     examples.append(item.uri)
+    if not listed:
+        raise SourceError(nothing_found(source))
     return Plan(
         listed=listed,
         skipped=skipped,
@@ -150,6 +207,7 @@ def plan(
         fresh=listed - skipped,
         fresh_bytes=fresh_bytes,
         examples=tuple(examples),
+        passed_over=source.passed_over,
     )
 
 
@@ -171,7 +229,7 @@ class _ListedPage:
 
 
 def _pages(
-    found: Iterator[tuple[str, str]], asked: Job | _Asked, store: Store
+    found: Iterator[tuple[str, str]], asked: Job | _Asked, store: Store, *, start: int = 0
 ) -> Iterator[_ListedPage]:
     """Pages of a source with what is known of them.
 
@@ -179,7 +237,7 @@ def _pages(
     """
     has_outcomes = store.outcomes.any_of(model=asked.model, top_k=asked.top_k)
     ahead = list(islice(found, PAGE_ITEMS))
-    n = 0
+    n = start
     is_last = False
     while not is_last:
         page, ahead = ahead, list(islice(found, PAGE_ITEMS))

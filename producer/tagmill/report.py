@@ -14,13 +14,13 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from tagmill import __version__
 from tagmill.contract import ChunkSummary, ChunkTimings
 from tagmill.errors import UsageError
 from tagmill.export import replacing
 from tagmill.sources import readable
 from tagmill.store import Job, Result, Store
 from tagmill.thumbnails import Thumbnails
+from tagmill.version import __version__
 
 GENERATOR = "tagmill"
 SHOWN_LABELS = 30

@@ -39,6 +39,19 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         None, description="The broker of a cluster; `run` always brings its own."
     )
+    broker_ca: Path | None = Field(
+        None,
+        description="File of the certificate authorities that sign the broker's certificate "
+        "(`rediss://`, `amqps://`); the system's where unset.",
+    )
+    broker_master: str | None = Field(
+        None, description="Name of the master that the Sentinels of a `sentinel://` broker watch."
+    )
+    namespace: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,40}$",
+        description="Put before the names of queues, for several tagmills on one broker.",
+    )
     store_url: SecretStr | None = Field(
         None, description="The results store as an SQLAlchemy URL; SQLite in STATE_DIR where unset."
     )
@@ -65,7 +78,10 @@ class Settings(BaseSettings):
     )
     chunk_items: int = Field(256, ge=1, le=1000, description="Items of a chunk at the most.")
     lease_s: float = Field(
-        660.0, gt=0, description="Seconds for which a claim on a chunk holds against other lanes."
+        60.0,
+        gt=0,
+        description="Seconds for which a claim on a chunk holds against other lanes, from its last "
+        "renewal; a living lane renews it.",
     )
     max_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of an image file at the most.")
     max_pixels: int = Field(
@@ -88,7 +104,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("state_dir", "models", "weights", "roots", mode="after")
+    @field_validator("state_dir", "models", "weights", "broker_ca", "roots", mode="after")
     @classmethod
     def _expand(cls, value: Path | tuple[Path, ...] | None) -> object:
         if isinstance(value, tuple):

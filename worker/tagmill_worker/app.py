@@ -6,10 +6,11 @@ import logging
 from functools import partial
 from typing import Any
 
-from tagmill.broker import celery_app
-from tagmill.contract import LABEL_QUEUE
-from tagmill.errors import BrokerError
+from tagmill.broker import Broker, celery_app, queue_name
+from tagmill.contract import CONTROL_QUEUE, LABEL_QUEUE
 from tagmill.settings import Settings
+from tagmill.store import Store
+from tagmill.tick import tick
 from tagmill_worker.lane import lane_of
 from tagmill_worker.tasks import register
 
@@ -28,20 +29,26 @@ def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
     Raises:
         BrokerError: if no broker is set.
     """
-    if settings.broker_url is None:
-        raise BrokerError("no broker: set TAGMILL_BROKER_URL")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(processName)s %(message)s"
     )
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # our own line per chunk says more
-    app: Any = celery_app(settings.broker_url.get_secret_value())  # Celery ships no types
-    register(app, partial(lane_of, settings), warm_up=warm_up)
+    app: Any = celery_app(settings)  # Celery ships no types
+    broker = Broker(settings)
+    store = Store(settings.store_address)
+    register(
+        app,
+        partial(lane_of, settings),
+        send=broker.send,
+        tick=lambda: tick(store, broker),
+        warm_up=warm_up,
+    )
     worker = app.Worker(
         concurrency=lanes,
         pool="prefork",
         optimization="fair",
-        queues=[LABEL_QUEUE],
+        queues=[queue_name(settings, queue) for queue in (LABEL_QUEUE, CONTROL_QUEUE)],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

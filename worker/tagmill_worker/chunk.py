@@ -79,12 +79,15 @@ class ChunkLoop:
     clock: Callable[[], float] = field(default=time.perf_counter)
     sleep: Callable[[float], None] = field(default=time.sleep)
 
-    def run(self, items: Sequence[Item], *, top_k: int) -> Labelled:
+    def run(
+        self, items: Sequence[Item], *, top_k: int, moved: Callable[[], None] = lambda: None
+    ) -> Labelled:
         """Label items.
 
         Args:
             items: of a chunk.
             top_k: labels kept per item.
+            moved: called whenever a batch is labelled.
         """
         spent = Spent()
         outcomes: list[Outcome] = []
@@ -92,6 +95,7 @@ class ChunkLoop:
         for start in range(0, len(items), self.classifier.batch_size):
             batch = items[start : start + self.classifier.batch_size]
             outcomes.extend(self._label(batch, fetching, top_k, spent))
+            moved()
         return Labelled(
             outcomes=tuple(outcomes),
             spent=spent,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from tenacity import (
@@ -19,20 +18,15 @@ from tenacity import (
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
-from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, StoreFull
-from tagmill.registry import ModelVersion, Registry
-from tagmill.s3 import S3
+from tagmill.errors import ClaimLost, StoreError, StoreFull
+from tagmill.registry import Registry
 from tagmill.settings import Settings
-from tagmill.store import Store
+from tagmill.store import LaneNote, LaneState, Store
 from tagmill_worker.chunk import ChunkLoop, Labelled
-from tagmill_worker.classifiers import load_classifier
-from tagmill_worker.fetch import Fetch, LocalFetch
-from tagmill_worker.images import Decoded, Geometry, decode
+from tagmill_worker.heartbeat import Heartbeat
+from tagmill_worker.loading import Loader
 
 log = logging.getLogger(__name__)
-
-KEPT_MODELS = 3
-"""Model versions that a lane keeps loaded."""
 
 MOST_LOSSES = 2
 """Claims of a chunk that may end in a lost lane before it is split."""
@@ -46,9 +40,10 @@ class Lane:
 
     Args:
         name: who it is in ledger and logs, as ``label-cpu0@host``.
-        settings: limits, roots and the lease.
+        settings: for the lease.
         store: where the ledger is.
-        registry: where the models are.
+        load: the loop for a model version.
+        heartbeat: renews the lease of the chunk in hand.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
     """
@@ -59,14 +54,16 @@ class Lane:
         *,
         settings: Settings,
         store: Store,
-        registry: Registry,
+        load: Callable[[str], ChunkLoop],
+        heartbeat: Heartbeat,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
         self._settings = settings
         self._store = store
-        self._registry = registry
+        self._load = load
+        self._heartbeat = heartbeat
         self._clock = clock
         self._patient = Retrying(
             stop=stop_after_attempt(STORE_TRIES),
@@ -76,12 +73,6 @@ class Lane:
             sleep=sleep,
             reraise=True,
         )
-        self._fetch = Fetch(
-            LocalFetch(settings.roots, max_bytes=settings.max_bytes),
-            S3(settings),
-            max_bytes=settings.max_bytes,
-        )
-        self._loops: OrderedDict[str, ChunkLoop] = OrderedDict()
         self._ended_at: float | None = None
         self._commit_s = 0.0
 
@@ -91,10 +82,20 @@ class Lane:
         Raises:
             ModelUnavailable: if it cannot be loaded.
         """
-        import numpy as np
+        self._load(model)
 
-        size = self._geometry(model).size
-        self._loop(model).classifier.predict(np.zeros((1, size, size, 3), np.uint8))
+    def begin(self) -> None:
+        """Begin to say that this lane lives."""
+        self._heartbeat.start()
+
+    def ready(self) -> None:
+        """Say that it takes work from now on."""
+        self._heartbeat.ended(0)
+        self._heartbeat.beat()
+
+    def end(self) -> None:
+        """Take the lane off the list, after its last chunk."""
+        self._heartbeat.stop()
 
     def do(self, message: ChunkMessage, *, redelivered: bool) -> list[ChunkMessage]:
         """Do a chunk, from claim to commit.
@@ -123,14 +124,19 @@ class Lane:
         if claim is None:
             log.info("nothing to do job=%s chunk=%d", message.job, message.seq)
             return []
+        committed = 0
+        self._heartbeat.took(claim)
         try:
             if claim.losses >= MOST_LOSSES:
                 return self._split(claim)
-            labelled = self._loop(claim.model).run(claim.items, top_k=claim.top_k)
+            loop = self._load(claim.model)
+            labelled = loop.run(claim.items, top_k=claim.top_k, moved=self._heartbeat.moved)
             self._commit(claim, labelled, waiting_s)
+            committed = len(claim.items)
         except ClaimLost as lost:
             log.warning("dropped: %s", lost)
         finally:
+            self._heartbeat.ended(committed)
             self._ended_at = self._clock()
         return []
 
@@ -144,7 +150,7 @@ class Lane:
             len(claim.items),
             list(seqs),
         )
-        return [ChunkMessage(job=claim.job, seq=seq) for seq in seqs]
+        return [ChunkMessage(job=claim.job, seq=seq, priority=claim.priority) for seq in seqs]
 
     def _commit(self, claim: ClaimedChunk, labelled: Labelled, waiting_s: float) -> None:
         spent = labelled.spent
@@ -178,47 +184,29 @@ class Lane:
             waiting_s,
         )
 
-    def _geometry(self, model: str) -> Geometry:
-        card = self._registry.card(_version(model))
-        return Geometry(size=card.input_size, name=card.geometry, resize_ratio=card.resize_ratio)
 
-    def _loop(self, model: str) -> ChunkLoop:
-        loop = self._loops.get(model)
-        if loop is None:
-            version = _version(model)
-            labels = self._registry.labels(version)
-            classes = self._registry.card(version).classes
-            if len(labels) != classes:
-                raise ModelUnavailable(
-                    f"model {version} has {classes:,} classes and {len(labels):,} labels"
-                )
-            loop = ChunkLoop(
-                fetch=self._fetch,
-                decode=_decoder(self._geometry(model), self._settings.max_pixels),
-                classifier=load_classifier(self._settings.classifier, self._registry, version),
-                labels=labels,
-            )
-            self._loops[model] = loop
-            while len(self._loops) > KEPT_MODELS:
-                self._loops.popitem(last=False)
-        self._loops.move_to_end(model)
-        return loop
+def lane_of(
+    settings: Settings, name: str, *, device: str = "", alive: Callable[[], None] = lambda: None
+) -> Lane:
+    """A lane with the store and the registry that the settings name, its heart beating.
 
-
-def _version(model: str) -> ModelVersion:
-    name, _, number = model.rpartition("@")
-    return ModelVersion(name=name, number=int(number))
-
-
-def _decoder(geometry: Geometry, max_pixels: int) -> Callable[[bytes], Decoded]:
-    return partial(decode, geometry=geometry, max_pixels=max_pixels)
-
-
-def lane_of(settings: Settings, name: str) -> Lane:
-    """A lane with the store and the registry that the settings name."""
+    Args:
+        settings: of the worker.
+        name: of the lane.
+        device: that it is pinned to, for people.
+        alive: called while it is idle or gets on, every few seconds.
+    """
+    store = Store(settings.store_address)
+    heartbeat = Heartbeat(
+        LaneNote(name=name, pid=os.getpid(), device=device, state=LaneState.STARTING),
+        store=store,
+        lease_s=settings.lease_s,
+        alive=alive,
+    )
     return Lane(
         name,
         settings=settings,
-        store=Store(settings.store_address),
-        registry=Registry(Path(settings.models_dir)),
+        store=store,
+        load=Loader(settings, Registry(Path(settings.models_dir))),
+        heartbeat=heartbeat,
     )

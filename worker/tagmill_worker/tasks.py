@@ -7,16 +7,16 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard import current_process
 from celery import Celery
 from celery.exceptions import Reject
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_process_shutdown
 
-from tagmill.contract import LABEL_QUEUE, LABEL_TASK, MESSAGE_VERSION, ChunkMessage
-from tagmill.errors import MessageError, TagmillError
+from tagmill.contract import LABEL_TASK, MESSAGE_VERSION, TICK_TASK, ChunkMessage
+from tagmill.errors import MessageError, MissingError, TagmillError
 from tagmill_worker.lane import Lane
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,21 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
     return ChunkMessage(job=job, seq=seq)
 
 
-def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | None) -> None:
+def register(
+    app: Celery,
+    make_lane: Callable[[str], Lane],
+    *,
+    send: Callable[[Sequence[ChunkMessage]], None],
+    tick: Callable[[], int],
+    warm_up: str | None,
+) -> None:
     """Give an application its tasks.
 
     Args:
         app: of the worker.
         make_lane: makes the lane of a process from its name, in that process.
+        send: sends messages for chunks that a lane split.
+        tick: see `tagmill.tick`.
         warm_up: the model version that a lane loads before it takes work.
     """
     lanes: list[Lane] = []
@@ -58,8 +67,10 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
     def _start_lane(**_: Any) -> None:
         lane = make_lane(f"label-cpu{current_process().index}@{socket.gethostname()}")
         try:
+            lane.begin()
             if warm_up:
                 lane.warm_up(warm_up)
+            lane.ready()
         except (
             Exception
         ) as error:  # Celery would swallow it and hand tasks to a process without lane
@@ -67,6 +78,11 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
             raise
         lanes.append(lane)
         log.info("lane ready lane=%s pid=%d", lane.name, os.getpid())
+
+    @worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery's
+    def _end_lane(**_: Any) -> None:
+        for lane in lanes:
+            lane.end()
 
     @app.task(name=LABEL_TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery's
     def label(task: Any, **body: Any) -> None:
@@ -77,11 +93,17 @@ def register(app: Celery, make_lane: Callable[[str], Lane], *, warm_up: str | No
             return
         redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
         try:
-            for split in lanes[0].do(message, redelivered=redelivered):
-                app.send_task(LABEL_TASK, kwargs=split.as_kwargs(), queue=LABEL_QUEUE)
+            send(lanes[0].do(message, redelivered=redelivered))
         except Exception as error:  # the task boundary: whatever it was, the message stays
             _stop_worker(error)
             raise Reject(str(error), requeue=True) from error
+
+    @app.task(name=TICK_TASK)  # type: ignore[untyped-decorator]  # Celery's
+    def remind() -> None:
+        try:
+            tick()
+        except MissingError as error:  # the next tick is soon
+            log.warning("no tick: %s", error)
 
 
 def _stop_worker(error: Exception) -> None:

@@ -11,10 +11,10 @@ from types import FrameType
 
 import typer
 
-from tagmill import __version__
-from tagmill.cli import doctor, jobs, models, run
+from tagmill.cli import doctor, enqueue, jobs, models, run, workers
 from tagmill.errors import MissingError, TagmillError
 from tagmill.sources import printable
+from tagmill.version import __version__
 
 app = typer.Typer(
     name="tagmill",
@@ -22,14 +22,21 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # frames would take the help over one screen
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed items (--strict), 2 bad usage, 3 missing.",
 )
 app.command()(run.run)
+app.command()(enqueue.enqueue)
 app.command()(jobs.status)
+app.command()(enqueue.watch)
 app.command()(jobs.results)
 app.command()(run.retry)
+app.command()(jobs.pause)
+app.command()(jobs.resume)
 app.command()(jobs.cancel)
+app.command()(workers.workers)
+app.command()(workers.scheduler)
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 

@@ -1,4 +1,4 @@
-"""``tagmill status``, ``results`` and ``cancel``: what was asked for and what came of it."""
+"""``tagmill status``, ``results``, ``pause``, ``resume``, ``cancel``: what became of jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import enum
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,15 +14,16 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
+from tagmill.cli.opening import existing, settings_of
 from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
-from tagmill.errors import UnknownJob, UsageError
+from tagmill.errors import UsageError
 from tagmill.export import WRITERS, check_results_file, export
 from tagmill.s3 import S3
-from tagmill.settings import Settings, load_settings
+from tagmill.settings import Settings
 from tagmill.sources import printable, readable
 from tagmill.state_folder import StateFolder
-from tagmill.store import Job, Result, Store
+from tagmill.store import Job, Result
 
 JobId = Annotated[
     str | None,
@@ -31,6 +31,7 @@ JobId = Annotated[
         metavar="JOB", help="Its id, or how that begins; the newest where none is named."
     ),
 ]
+NamedJob = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")]
 
 
 class Format(enum.StrEnum):
@@ -47,15 +48,17 @@ def status(
     state_dir: StateDir = None,
 ) -> None:
     """Show jobs and how far they are."""
-    settings = _settings(context, state_dir)
-    store = _existing_store(settings)
-    jobs = [store.jobs.get(job_id)] if job_id else store.jobs.recent()
-    at_work = settings.store_url is not None or StateFolder(settings.state_dir).is_held()
+    settings = settings_of(context, state_dir)
+    with existing(settings) as client:
+        jobs = [client.job(job_id)] if job_id else client.jobs()
+        failures = client.store.outcomes.failures(jobs[0].id) if job_id else {}
+        lanes = client.workers()
+    at_work = bool(lanes) or settings.store_url is not None or _is_held(settings)
     if as_json:
         for job in jobs:
             row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, at_work)}
             if job_id:
-                row["failures"] = {str(k): v for k, v in store.outcomes.failures(job.id).items()}
+                row["failures"] = {str(code): count for code, count in failures.items()}
             print(json.dumps(row))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -69,7 +72,7 @@ def status(
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
-        for code, count in store.outcomes.failures(jobs[0].id).items():
+        for code, count in failures.items():
             out.print(f"{count:,} × {code}", markup=False)
 
 
@@ -84,74 +87,93 @@ def results(
         Status | None,
         typer.Option("--status", envvar="TAGMILL_STATUS", help="Only items that ended so."),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", envvar="TAGMILL_SOURCE", help="Of the newest job of that source."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", envvar="TAGMILL_LABEL", help="Only items with it, name or id."),
+    ] = None,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            "--min-score",
+            envvar="TAGMILL_MIN_SCORE",
+            min=0.0,
+            max=1.0,
+            help="Only items whose best label, or --label, has it.",
+        ),
+    ] = 0.0,
     state_dir: StateDir = None,
 ) -> None:
     """Write the results of a job, one row per image."""
     outputs = out or []
-    settings = _settings(context, state_dir)
+    settings = settings_of(context, state_dir)
     s3 = S3(settings)
     for path in outputs:
         check_results_file(path, s3=s3)
-    store = _existing_store(settings)
-    job = store.jobs.get(job_id) if job_id else _newest(store)
-    for path in outputs:
-        export(_only(store.outcomes.results(job.id), only), path, job=job.id, s3=s3)
-        print(f"wrote {printable(path)}", file=sys.stderr)
-    if outputs:
-        return
-    try:
-        WRITERS[kind](_only(store.outcomes.results(job.id), only), sys.stdout.buffer)
-    except BrokenPipeError as error:
-        raise typer.Exit from error  # Typer would make it an error; `main` sees the rest off
+    if job_id and source:
+        raise UsageError("name a job or a source, not both")
+    with existing(settings) as client:
+        job = client.job(job_id) if job_id else client.newest(source)
+
+        def found() -> Iterator[Result]:
+            return client.results(job.id, status=only, label=label, min_score=min_score)
+
+        for path in outputs:
+            export(found(), path, job=job.id, s3=s3)
+            print(f"wrote {printable(path)}", file=sys.stderr)
+        if outputs:
+            return
+        try:
+            WRITERS[kind](found(), sys.stdout.buffer)
+        except BrokenPipeError as error:
+            raise typer.Exit from error  # Typer would make it an error; `main` sees the rest off
 
 
 def cancel(
     context: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")],
+    job_id: NamedJob,
     state_dir: StateDir = None,
 ) -> None:
     """End a job; what it has labelled stays."""
-    store = _existing_store(_settings(context, state_dir))
-    job = store.jobs.get(job_id)
-    if not store.jobs.cancel(job.id):
-        raise UsageError(f"job {job.id} is {job.state} already")
+    with existing(settings_of(context, state_dir)) as client:
+        job = client.cancel(job_id)
     print(f"job {job.id} cancelled; what it has labelled stays", file=sys.stderr)
 
 
-def _existing_store(settings: Settings) -> Store:
-    """The store that TAGMILL_STORE_URL names, else the state folder's."""
-    is_there = StateFolder(settings.state_dir).check_format()
-    if settings.store_url is None and not is_there:
-        raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
-    store = Store(settings.store_address)
-    store.prepare()
-    return store
+def pause(
+    context: typer.Context,
+    job_id: NamedJob,
+    state_dir: StateDir = None,
+) -> None:
+    """Let no lane take a job's chunks; those in hand are finished."""
+    with existing(settings_of(context, state_dir)) as client:
+        job = client.pause(job_id)
+    print(f"job {job.id} is paused: {job.open:,} images wait", file=sys.stderr)
 
 
-def _settings(context: typer.Context, state_dir: Path | None) -> Settings:
-    """A state folder that is named on the command line is meant, whatever the environment says."""
-    settings = load_settings(state_dir=state_dir)
-    if _named_by_hand(context, "state_dir"):
-        settings = settings.model_copy(update={"store_url": None})
-    return settings
+def resume(
+    context: typer.Context,
+    job_id: NamedJob,
+    state_dir: StateDir = None,
+) -> None:
+    """Let lanes take a paused job's chunks again."""
+    with existing(settings_of(context, state_dir)) as client:
+        job = client.resume(job_id)
+    print(f"job {job.id} goes on: {job.open:,} images wait", file=sys.stderr)
+
+
+def _is_held(settings: Settings) -> bool:
+    return StateFolder(settings.state_dir).is_held()
 
 
 def _state(job: Job, at_work: bool) -> str:
-    """The job's state; one that is unfinished while no run can be at work was interrupted."""
+    """The job's state as people see it.
+
+    One that is unfinished while nobody can be at work on it was interrupted.
+    """
+    if job.paused and not job.state.is_finished:
+        return "paused"
     return str(job.state) if at_work or job.state.is_finished else "interrupted"
-
-
-def _named_by_hand(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _newest(store: Store) -> Job:
-    recent = store.jobs.recent(1)
-    if not recent:
-        raise UnknownJob(f"no jobs yet in {store.database.name}")
-    return recent[0]
-
-
-def _only(results: Iterator[Result], status: Status | None) -> Iterator[Result]:
-    return (result for result in results if status is None or result.status is status)

@@ -21,13 +21,13 @@ from tagmill.errors import UsageError
 from tagmill.export import check_results_file, check_writable, export, is_object
 from tagmill.registry import ModelVersion, Registry
 from tagmill.report import check_replaceable, write_report
-from tagmill.run import Progress, Watcher
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Store
 from tagmill.thumbnails import Thumbnails
+from tagmill.watch import Progress, Watcher
 
 
 def embedded_settings(**options: object) -> Settings:

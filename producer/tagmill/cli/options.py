@@ -51,3 +51,30 @@ Out = Annotated[
         help="Results: .csv, .jsonl or .parquet, here or in S3; repeatable.",
     ),
 ]
+Model = Annotated[
+    str, typer.Option("--model", envvar="TAGMILL_MODEL", help="Name or name@version.")
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", envvar="TAGMILL_TOP_K", min=1, max=100, help="Labels per image.")
+]
+Again = Annotated[
+    bool, typer.Option("--again", envvar="TAGMILL_AGAIN", help="Label all, known or not.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", envvar="TAGMILL_DRY_RUN", help="Say what would be done.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", envvar="TAGMILL_STRICT", help="Exit with 1 if items failed.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        envvar="TAGMILL_INCLUDE",
+        help="Only names that match, '*' crosses '/'; repeatable; else images by suffix.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", envvar="TAGMILL_EXCLUDE", help="No names that match; repeatable."),
+]

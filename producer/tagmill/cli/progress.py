@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagmill.contract import JobState
-from tagmill.run import Progress
+from tagmill.watch import Progress
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -87,7 +87,9 @@ def _line(progress: Progress, rate: float) -> str:
     if job.failed:
         why = ", ".join(f"{n:,} × {code}" for code, n in progress.failures.most_common(3))
         parts.append(f"{job.failed:,} failed" + (f" ({why})" if why else ""))
-    if not job.ok + job.failed:
+    if job.paused:
+        parts.append(f"paused ({job.paused})")
+    elif not job.ok + job.failed:
         parts.append("lanes are starting" if job.open else "listing")
     return " · ".join(parts)
 

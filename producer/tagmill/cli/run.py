@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tagmill.cli.labelling import Outputs, embedded_settings, held, label, say_end
-from tagmill.cli.options import Models, Out, StateDir
-from tagmill.embedded import Servers
-from tagmill.enqueue import plan
-from tagmill.errors import SourceError
-from tagmill.registry import BUILT_IN, ModelVersion, Registry
-from tagmill.run import (
-    Watcher,
-    label_source,
-    nothing_found,
-    require_images,
-    retry_failed,
-    with_roots,
+from tagmill.cli.labelling import Outputs, embedded_settings, held, label, program, say_end
+from tagmill.cli.opening import existing, settings_of
+from tagmill.cli.options import (
+    Again,
+    DryRun,
+    Exclude,
+    Include,
+    Model,
+    Models,
+    Out,
+    StateDir,
+    Strict,
+    TopK,
 )
+from tagmill.contract import TRANSIENT_CODES, ErrorCode
+from tagmill.embedded import Servers
+from tagmill.enqueue import Plan, plan, require_images
+from tagmill.errors import UsageError
+from tagmill.registry import BUILT_IN, ModelVersion, Registry
+from tagmill.run import label_source, retry_failed, with_roots
 from tagmill.s3 import S3
 from tagmill.settings import Settings
-from tagmill.sources import Source, open_source, readable
+from tagmill.sources import Selection, Source, open_source, readable
 from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Store
+from tagmill.watch import Watcher
 
 Report = Annotated[
     Path, typer.Option("--report", envvar="TAGMILL_REPORT", help="Where the report goes.")
@@ -39,9 +47,6 @@ Lanes = Annotated[
     typer.Option(
         "--lanes", envvar="TAGMILL_LANES", min=1, help="Lanes at work; else one per core."
     ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", envvar="TAGMILL_STRICT", help="Exit with 1 if items failed.")
 ]
 Roots = Annotated[
     list[Path] | None,
@@ -61,20 +66,12 @@ def run(
         ),
     ],
     out: Out = None,
-    model: Annotated[
-        str, typer.Option("--model", envvar="TAGMILL_MODEL", help="Name or name@version.")
-    ] = BUILT_IN,
-    top_k: Annotated[
-        int,
-        typer.Option("--top-k", envvar="TAGMILL_TOP_K", min=1, max=100, help="Labels per image."),
-    ] = 5,
-    again: Annotated[
-        bool, typer.Option("--again", envvar="TAGMILL_AGAIN", help="Label all, known or not.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", envvar="TAGMILL_DRY_RUN", help="Say what would be done."),
-    ] = False,
+    model: Model = BUILT_IN,
+    top_k: TopK = 5,
+    include: Include = None,
+    exclude: Exclude = None,
+    again: Again = False,
+    dry_run: DryRun = False,
     report: Report = Path("report.html"),
     no_report: NoReport = False,
     strict: Strict = False,
@@ -83,16 +80,18 @@ def run(
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Label a source on this machine: all that is new or changed in it."""
+    """Label what is new or changed in a source, on this machine."""
     settings = embedded_settings(
         state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
+    selection = Selection(include=tuple(include or ()), exclude=tuple(exclude or ()))
     s3 = S3(settings)
-    opened = open_source(source, leave_out=settings.state_dir, s3=s3)
+    opened = open_source(source, leave_out=settings.state_dir, s3=s3, selection=selection)
     settings = with_roots(settings, opened.name)
     version = Registry(settings.models_dir).resolve(model)
     if dry_run:
-        _say_plan(opened, settings=settings, model=version, top_k=top_k, again=again)
+        found = _plan(opened, settings=settings, model=version, top_k=top_k, again=again)
+        say_plan(found, opened.name, model=version)
         return
     outputs = Outputs(out or [], None if no_report else report, s3=s3, source=source)
     with held(settings) as (folder, store, view):
@@ -108,6 +107,7 @@ def run(
                 model=version,
                 top_k=top_k,
                 again=again,
+                selection=selection,
                 watch=watch,
             )
 
@@ -120,7 +120,16 @@ def run(
 
 
 def retry(
+    context: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")],
+    codes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--code",
+            envvar="TAGMILL_CODE",
+            help="Only items that failed so: an error code, or 'transient'; repeatable.",
+        ),
+    ] = None,
     out: Out = None,
     report: Report = Path("report.html"),
     no_report: NoReport = False,
@@ -130,7 +139,17 @@ def retry(
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Label the failed items of a job once more."""
+    """Label the failed items of a job once more.
+
+    On this machine, or by the workers of a cluster where TAGMILL_BROKER_URL names one.
+    """
+    wanted = _codes(codes)
+    cluster = settings_of(context, state_dir, models=models)
+    if cluster.broker_url is not None:
+        with existing(cluster) as client:
+            count = client.retry(job_id, codes=wanted)
+            print(f"{count:,} items enqueued again: {program()} watch {job_id}", file=sys.stderr)
+        return
     settings = embedded_settings(
         state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
@@ -141,7 +160,14 @@ def retry(
         version = Registry(settings.models_dir).resolve(job.model)
 
         def work(servers: Servers, watch: Watcher) -> Job:
-            return retry_failed(job, settings=settings, store=store, servers=servers, watch=watch)
+            return retry_failed(
+                job,
+                codes=wanted,
+                settings=settings,
+                store=store,
+                servers=servers,
+                watch=watch,
+            )
 
         labelled = label(
             folder, store, view, settings=settings, model=version, outputs=outputs, work=work
@@ -151,18 +177,25 @@ def retry(
         raise typer.Exit(1)
 
 
-def _say_plan(
-    source: Source, *, settings: Settings, model: ModelVersion, top_k: int, again: bool
-) -> None:
-    exists = StateFolder(settings.state_dir).check_format()
-    store = Store(settings.store_address if exists else "sqlite://")  # without a folder: in memory
-    store.prepare()
-    since = float("inf") if again else 0.0
-    found = plan(source.items(), store=store, model=str(model), top_k=top_k, fresh_since=since)
-    if not found.listed:
-        raise SourceError(nothing_found(source))
+def _codes(names: list[str] | None) -> frozenset[ErrorCode] | None:
+    if not names:
+        return None
+    found: set[ErrorCode] = set()
+    for name in names:
+        if name == "transient":
+            found |= TRANSIENT_CODES
+        elif name in set(ErrorCode):
+            found.add(ErrorCode(name))
+        else:
+            known = ", ".join(sorted(ErrorCode))
+            raise UsageError(f"no error code {name!r}: there is 'transient', {known}")
+    return frozenset(found)
+
+
+def say_plan(found: Plan, source: str, *, model: ModelVersion) -> None:
+    """Say what a job would do."""
     print(
-        f"{found.listed:,} images in {readable(source.name)}\n"
+        f"{found.listed:,} images in {readable(source)}\n"
         f"{found.fresh:,} to label with {model} ({found.fresh_bytes / 1e6:,.1f} MB), "
         f"{found.skipped - found.failed:,} labelled before, {found.failed:,} failed before"
     )
@@ -170,5 +203,15 @@ def _say_plan(
         print(f"  {readable(uri)}")
     if found.fresh > len(found.examples):
         print(f"  and {found.fresh - len(found.examples):,} more")
-    for why, count in source.passed_over.most_common():
+    for why, count in found.passed_over.most_common():
         print(f"passed over: {count:,} × {why}")
+
+
+def _plan(
+    source: Source, *, settings: Settings, model: ModelVersion, top_k: int, again: bool
+) -> Plan:
+    exists = StateFolder(settings.state_dir).check_format()
+    store = Store(settings.store_address if exists else "sqlite://")  # without a folder: in memory
+    store.prepare()
+    since = float("inf") if again else 0.0
+    return plan(source, store=store, model=str(model), top_k=top_k, fresh_since=since)

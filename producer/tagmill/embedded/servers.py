@@ -41,9 +41,8 @@ class Servers(AbstractContextManager["Servers"]):
     ) -> None:
         self._broker = EmbeddedBroker(folder)
         url = SecretStr(self._broker.url)
-        self._worker = EmbeddedWorker(
-            settings.model_copy(update={"broker_url": url}), folder, lanes=lanes, model=model
-        )
+        self._settings = settings.model_copy(update={"broker_url": url, "namespace": ""})
+        self._worker = EmbeddedWorker(self._settings, folder, lanes=lanes, model=model)
         self._sender: Broker | None = None
         self._folder = folder
         self._room_checked_at = 0.0
@@ -54,6 +53,8 @@ class Servers(AbstractContextManager["Servers"]):
         Raises:
             BrokerError: if the broker does not start or takes no message.
         """
+        if not messages:
+            return
         if self._sender is None:
             self._sender = self._start()
         self._sender.send(messages)
@@ -69,7 +70,7 @@ class Servers(AbstractContextManager["Servers"]):
         except BaseException:
             self._worker.stop(grace_s=0.0)  # it has nothing in hand
             raise
-        return Broker(self._broker.url)
+        return Broker(self._settings)
 
     def check(self) -> None:
         """Look whether all is well.

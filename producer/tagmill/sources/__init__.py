@@ -25,6 +25,8 @@ from tagmill.sources.selection import Selection
 
 __all__ = [
     "EVERYTHING",
+    "BucketSource",
+    "FolderSource",
     "Position",
     "Selection",
     "Source",

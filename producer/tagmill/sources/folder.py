@@ -34,14 +34,31 @@ class FolderSource:
         path: absolute.
         leave_out: a folder that is not walked into.
         selection: of paths below the folder.
+
+    Attributes:
+        path: the folder's.
     """
 
     def __init__(self, path: str, *, leave_out: str, selection: Selection) -> None:
         self.name = file_uri(path)
         self.passed_over: Counter[str] = Counter()
-        self._path = path
+        self.path = path
         self._leave_out = leave_out
         self._selection = selection
+
+    def item(self, path: str) -> tuple[str, str] | None:
+        """What `items` would yield for a file of the folder, ``None`` where it would not.
+
+        Args:
+            path: absolute.
+        """
+        below = path[len(self.path.rstrip("/")) + 1 :]
+        left_out = os.path.realpath(self._leave_out) + "/"
+        if os.path.realpath(path).startswith(left_out) or not os.path.isfile(path):
+            return None
+        if self._selection.refusal(below, is_image=has_image_suffix(path)):
+            return None
+        return file_uri(path), file_version(path)
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield ``(uri, version)``, depth first; folders wholly before ``after`` are not read.
@@ -68,7 +85,7 @@ class FolderSource:
 
     def _begun(self, after: Position | None) -> list[tuple[str, Iterator[_Entry]]]:
         """The folders that the walk is in, outermost first, each with its entries to come."""
-        folder = self._path
+        folder = self.path
         parts = self._parts(after) if after is not None else []
         try:
             entries = self._entries(folder)
@@ -86,7 +103,7 @@ class FolderSource:
         return stack
 
     def _parts(self, position: Position) -> list[str]:
-        path, prefix = path_of(position.uri), self._path.rstrip("/") + "/"
+        path, prefix = path_of(position.uri), self.path.rstrip("/") + "/"
         if not path.startswith(prefix):
             raise SourceError(f"{position.uri} is no place in {self.name}")
         return path[len(prefix) :].split("/")
@@ -101,7 +118,7 @@ class FolderSource:
     def _entries(self, folder: str) -> list[_Entry]:
         """The folders and the wanted files of a folder by name."""
         found = []
-        below = folder[len(self._path.rstrip("/")) + 1 :]
+        below = folder[len(self.path.rstrip("/")) + 1 :]
         below = f"{below}/" if below else ""
         with os.scandir(folder) as entries:
             for entry in entries:

@@ -1,0 +1,88 @@
+"""Loading model versions: from the registry to the loop that labels with one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from tagmill.errors import ModelUnavailable
+from tagmill.registry import ModelVersion, Registry
+from tagmill.s3 import S3
+from tagmill.settings import Settings
+from tagmill_worker.chunk import ChunkLoop
+from tagmill_worker.classifiers import load_classifier
+from tagmill_worker.fetch import Fetch, LocalFetch
+from tagmill_worker.images import Decoded, Geometry, decode
+
+KEPT_MODELS = 3
+"""Model versions that a lane keeps loaded."""
+
+
+class Loader:
+    """Makes the loop for a model version, and keeps the last few.
+
+    Args:
+        settings: limits and roots.
+        registry: where the models are.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._fetch = Fetch(
+            LocalFetch(settings.roots, max_bytes=settings.max_bytes),
+            S3(settings),
+            max_bytes=settings.max_bytes,
+        )
+        self._loops: OrderedDict[str, ChunkLoop] = OrderedDict()
+
+    def __call__(self, model: str) -> ChunkLoop:
+        """The loop for a model version, loaded if need be.
+
+        Args:
+            model: as ``name@number``.
+
+        Raises:
+            ModelUnavailable: if it cannot be loaded.
+        """
+        loop = self._loops.get(model)
+        if loop is None:
+            loop = self._load(model)
+            self._loops[model] = loop
+            while len(self._loops) > KEPT_MODELS:
+                self._loops.popitem(last=False)
+        self._loops.move_to_end(model)
+        return loop
+
+    def _load(self, model: str) -> ChunkLoop:
+        version = _version(model)
+        labels = self._registry.labels(version)
+        card = self._registry.card(version)
+        if len(labels) != card.classes:
+            raise ModelUnavailable(
+                f"model {version} has {card.classes:,} classes and {len(labels):,} labels"
+            )
+        geometry = Geometry(
+            size=card.input_size, name=card.geometry, resize_ratio=card.resize_ratio
+        )
+        loop = ChunkLoop(
+            fetch=self._fetch,
+            decode=_decoder(geometry, self._settings.max_pixels),
+            classifier=load_classifier(self._settings.classifier, self._registry, version),
+            labels=labels,
+        )
+        # Once for nothing, so that the first chunk finds it ready.
+        loop.classifier.predict(np.zeros((1, geometry.size, geometry.size, 3), np.uint8))
+        return loop
+
+
+def _version(model: str) -> ModelVersion:
+    name, _, number = model.rpartition("@")
+    return ModelVersion(name=name, number=int(number))
+
+
+def _decoder(geometry: Geometry, max_pixels: int) -> Callable[[bytes], Decoded]:
+    return partial(decode, geometry=geometry, max_pixels=max_pixels)
