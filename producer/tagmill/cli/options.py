@@ -23,7 +23,7 @@ AsJson = Annotated[
 
 
 class ResultsFile(str):
-    """A path or an S3 URI; a type of its own, as Typer splits a variable of plain texts at spaces."""
+    """A path or an S3 URI; of its own type, as Typer splits a variable of texts at spaces."""
 
     __slots__ = ()
 
