@@ -58,6 +58,8 @@ def celery_app(settings: Settings) -> Celery:
     if settings.broker_url is None:
         raise BrokerError("no broker: set TAGMILL_BROKER_URL, as redis://host:6379/0")
     url = settings.broker_url.get_secret_value()
+    if url.startswith("sentinel") and not settings.broker_master:
+        raise BrokerError("Sentinels need the name of the master: set TAGMILL_BROKER_MASTER")
     app = Celery("tagmill", broker=url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],

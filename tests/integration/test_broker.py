@@ -1,0 +1,180 @@
+"""The broker against real servers: Valkey with users, TLS and a Sentinel, and RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from kombu import Connection
+from support.brokers import sentinel, tls_before, valkey
+from support.polling import missing
+
+from tagmill.broker import Broker, celery_app
+from tagmill.contract import LABEL_QUEUE, ChunkMessage, Priority
+from tagmill.errors import BrokerError
+from tagmill.settings import Settings, load_settings
+
+RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[int]:
+    with valkey(tmp_path) as port:
+        yield port
+
+
+@pytest.fixture
+def rabbit() -> Iterator[Settings]:
+    """A RabbitMQ, with queues of our own that go with the test."""
+    settings = load_settings(broker_url=RABBIT, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    with Connection(RABBIT) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=2)
+        except OSError:
+            missing("no RabbitMQ on its standard port")
+        yield settings
+        for queue in celery_app(settings).conf.task_queues:
+            queue(connection.default_channel).delete()
+
+
+def seqs_taken(settings: Settings) -> list[int]:
+    """Take every message that waits to be labelled, as a lane would, in the order of delivery."""
+    app = celery_app(settings)
+    taken: list[int] = []
+    with app.connection_for_read() as connection:
+        simple = connection.SimpleQueue(
+            next(queue for queue in app.conf.task_queues if queue.name.endswith(LABEL_QUEUE))
+        )
+        while True:
+            try:
+                message = simple.get(block=True, timeout=1)
+            except simple.Empty:
+                break
+            taken.append(message.payload[1]["seq"])
+            message.ack()
+        simple.close()
+    return taken
+
+
+def messages(
+    count: int, priority: Priority = Priority.NORMAL, start: int = 0
+) -> list[ChunkMessage]:
+    return [
+        ChunkMessage(job="j", seq=seq, priority=priority) for seq in range(start, start + count)
+    ]
+
+
+def check_delivery(settings: Settings) -> None:
+    broker = Broker(settings)
+    broker.check()
+    broker.send(messages(3))
+    assert broker.waiting(LABEL_QUEUE) == 3
+    assert sorted(seqs_taken(settings)) == [0, 1, 2]
+    assert broker.waiting(LABEL_QUEUE) == 0
+    broker.close()
+
+
+def test_valkey_delivers_what_is_sent(server: int) -> None:
+    check_delivery(load_settings(broker_url=f"redis://127.0.0.1:{server}/0"))
+
+
+def test_jobs_of_high_priority_are_taken_first(server: int) -> None:
+    settings = load_settings(broker_url=f"redis://127.0.0.1:{server}/0")
+    broker = Broker(settings)
+    broker.send(messages(2, Priority.LOW, 20))
+    broker.send(messages(2, Priority.NORMAL, 10))
+    broker.send(messages(2, Priority.HIGH, 0))
+    assert broker.waiting(LABEL_QUEUE) == 6
+    assert seqs_taken(settings) == [0, 1, 10, 11, 20, 21]
+    broker.close()
+
+
+def test_two_namespaces_on_one_broker_do_not_meet(server: int) -> None:
+    url = f"redis://127.0.0.1:{server}/0"
+    one, two = (load_settings(broker_url=url, namespace=name) for name in ("one", "two"))
+    sender = Broker(one)
+    sender.send(messages(2))
+    other = Broker(two)
+    assert (sender.waiting(LABEL_QUEUE), other.waiting(LABEL_QUEUE)) == (2, 0)
+    assert seqs_taken(two) == []
+    sender.close()
+    other.close()
+
+
+def test_user_with_a_password_may_do_what_is_needed_and_another_is_refused(tmp_path: Path) -> None:
+    users = ("--user", "mill", "on", ">secret", "~*", "&*", "+@all")
+    with valkey(tmp_path, *users, "--requirepass", "other", password="other") as port:
+        check_delivery(load_settings(broker_url=f"redis://mill:secret@127.0.0.1:{port}/0"))
+        wrong = Broker(load_settings(broker_url=f"redis://mill:wrong@127.0.0.1:{port}/0"))
+        with pytest.raises(BrokerError) as refused:
+            wrong.check()
+        assert "wrong" not in str(refused.value).replace("WRONGPASS", "")
+        wrong.close()
+
+
+def test_tls_is_spoken_and_the_server_is_verified(server: int, tmp_path: Path) -> None:
+    with tls_before(server, tmp_path) as (port, authority):
+        url = f"rediss://127.0.0.1:{port}/0"
+        check_delivery(load_settings(broker_url=url, broker_ca=authority))
+        strangers = Broker(load_settings(broker_url=url))
+        with pytest.raises(BrokerError, match="certificate"):
+            strangers.check()
+        strangers.close()
+
+
+def test_sentinel_leads_to_the_master(server: int, tmp_path: Path) -> None:
+    with sentinel(tmp_path, server, "mill") as port:
+        url = f"sentinel://127.0.0.1:{port}/0"
+        check_delivery(load_settings(broker_url=url, broker_master="mill"))
+
+
+def test_sentinel_without_the_masters_name_is_said() -> None:
+    with pytest.raises(BrokerError, match="TAGMILL_BROKER_MASTER"):
+        Broker(load_settings(broker_url="sentinel://127.0.0.1:1/0"))
+
+
+def test_rabbitmq_delivers_what_is_sent_from_quorum_queues(rabbit: Settings) -> None:
+    check_delivery(rabbit)
+    for queue in celery_app(rabbit).conf.task_queues:
+        assert queue.queue_arguments == {"x-queue-type": "quorum"}
+
+
+def test_rabbitmq_takes_every_priority(rabbit: Settings) -> None:
+    broker = Broker(rabbit)
+    for n, priority in enumerate(Priority):
+        broker.send(messages(1, priority, n))
+    assert sorted(seqs_taken(rabbit)) == [0, 1, 2]
+    broker.close()
+
+
+def test_queue_that_is_not_there_yet_has_nothing_waiting(rabbit: Settings) -> None:
+    broker = Broker(rabbit)
+    assert broker.waiting(LABEL_QUEUE) == 0
+    broker.close()
+
+
+@pytest.mark.parametrize("url", ["redis://:hush@127.0.0.1:1/0", "amqp://u:hush@127.0.0.1:1//"])
+def test_broker_that_is_away_is_said_without_its_password(url: str) -> None:
+    broker = Broker(load_settings(broker_url=url))
+    with pytest.raises(BrokerError, match="does not answer") as away:
+        broker.check()
+    assert "hush" not in str(away.value)
+    with pytest.raises(BrokerError) as away:
+        broker.send(messages(1))
+    assert "hush" not in str(away.value)
+    broker.close()
+
+
+def test_messages_hold_job_and_number_and_no_more(server: int) -> None:
+    settings = load_settings(broker_url=f"redis://127.0.0.1:{server}/0")
+    broker = Broker(settings)
+    broker.send(messages(1))
+    with redis.Redis(port=server) as client:
+        sent = json.loads(client.lindex("label:3", 0))
+    assert sent["content-type"] == "application/json"
+    assert len(json.dumps(sent)) < 2000
+    broker.close()
