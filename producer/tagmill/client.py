@@ -26,7 +26,7 @@ from tagmill.enqueue import Plan, begun, enqueue, plan, position
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.filters import Filter
 from tagmill.follow import follow
-from tagmill.registry import BUILT_IN, ModelVersion, Registry
+from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import Selection, Source, open_source
@@ -199,7 +199,7 @@ class Client:
         Raises:
             UnknownModel: if the registry has no such.
         """
-        return Registry(self.settings.models_dir).resolve(text)
+        return open_registry(self.settings).resolve(text)
 
     def jobs(self, limit: int = 20) -> Sequence[Job]:
         """The newest jobs, newest first."""

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from tagmill.embedded import valkey_server
 from tagmill.errors import TagmillError
-from tagmill.registry import BUILT_IN, Registry
+from tagmill.registry import BUILT_IN, open_registry
 from tagmill.settings import Settings
 from tagmill.state_folder import LEAST_FREE_BYTES
 from tagmill.store import Store
@@ -132,13 +132,21 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    registry = Registry(settings.models_dir)
-    found = registry.versions()
+    try:
+        registry = open_registry(settings)
+        found = registry.versions()
+    except TagmillError as error:
+        yield Finding(
+            what="model registry", health=Health.ILL, said=str(error), mend="look at TAGMILL_MODELS"
+        )
+        return
     for model in found:
         try:
-            for name in registry.card(model).files:
+            files = registry.card(model).files
+            for name in files if registry.is_local else ():
                 registry.verified_file(model, name)
-            yield Finding(what=str(model), health=Health.WELL, said=f"whole in {registry.folder}")
+            state = "whole in" if registry.is_local else "in"
+            yield Finding(what=str(model), health=Health.WELL, said=f"{state} {registry.place}")
         except TagmillError as error:
             yield Finding(
                 what=str(model),
@@ -152,7 +160,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             what=f"{BUILT_IN}@1",
             health=Health.ILL,
-            said=f"not in {registry.folder}, and building it needs TensorFlow",
+            said=f"not in {registry.place}, and building it needs TensorFlow",
             mend="pip install 'tagmill[train]', or point TAGMILL_MODELS at a built registry",
         )
     elif settings.weights is not None and not settings.weights.is_file():

@@ -6,6 +6,7 @@
     ├── UsageError            the user asked for something that cannot be (exit 2)
     │   ├── SourceError       a source that is not there, is empty, or cannot be read as one
     │   ├── UnknownModel      no such model or version in the registry
+    │   ├── VersionTaken      the registry has that version: it never changes
     │   └── UnknownJob        no such job in the store
     ├── MissingError          a service, file or package is missing (exit 3)
     │   ├── ModelUnavailable  a model could not be built: no weights and no way to get them
@@ -50,6 +51,10 @@ class SourceError(UsageError):
 
 class UnknownModel(UsageError):
     """No such model or version in the registry."""
+
+
+class VersionTaken(UsageError):
+    """The registry has a version of that name, and a version never changes."""
 
 
 class UnknownJob(UsageError):

@@ -30,8 +30,10 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         Path(".tagmill"), description="Folder of the embedded broker, store, models and logs."
     )
-    models: Path | None = Field(
-        None, description="The model registry; `STATE_DIR/models` where unset."
+    models: str | None = Field(
+        None,
+        description="The model registry, a folder or `s3://bucket/prefix`; `STATE_DIR/models` "
+        "where unset.",
     )
     weights: Path | None = Field(
         None, description="ImageNet weights (`.h5`) from which `mobilenet_v2@1` is built."
@@ -104,7 +106,12 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("state_dir", "models", "weights", "broker_ca", "roots", mode="after")
+    @field_validator("models", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("state_dir", "weights", "broker_ca", "roots", mode="after")
     @classmethod
     def _expand(cls, value: Path | tuple[Path, ...] | None) -> object:
         if isinstance(value, tuple):
@@ -121,9 +128,21 @@ class Settings(BaseSettings):
         return os.cpu_count() or 1
 
     @property
+    def models_in_s3(self) -> bool:
+        """True where the registry is a prefix in S3."""
+        return self.models is not None and self.models.startswith("s3:")
+
+    @property
     def models_dir(self) -> Path:
-        """The registry's folder."""
-        return self.models or self.state_dir / "models"
+        """The registry's folder, where it is one."""
+        if not self.models or self.models_in_s3:
+            return self.state_dir / "models"
+        return Path(self.models).expanduser()
+
+    @property
+    def models_place(self) -> str:
+        """The registry as `models` takes it: a folder or an S3 URI."""
+        return self.models if self.models and self.models_in_s3 else str(self.models_dir)
 
     @property
     def store_address(self) -> str:

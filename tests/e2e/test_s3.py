@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,20 @@ def test_results_go_to_s3_and_to_files_also_by_the_variable(on_s3: Tagmill, buck
     assert "the bucket is not there" in said
     twice = on_s3("run", f"s3://{bucket.name}/shots/", "-o", out, "-o", out, code=2).stderr
     assert "already: name another file" in twice
+
+
+def test_the_model_is_built_into_s3_once_and_used_from_there(on_s3: Tagmill, bucket: Any) -> None:
+    weights = os.environ["TAGMILL_WEIGHTS"]
+    place = {"TAGMILL_MODELS": f"s3://{bucket.name}/models", "TAGMILL_WEIGHTS": weights}
+    assert "not built yet" in on_s3("models", "list", **place).stdout
+    pulled = Path(on_s3("models", "pull", **place).stdout.strip())
+    assert (pulled / "model.tflite").is_file()
+    assert bucket.Object("models/mobilenet_v2/1/card.json").content_length
+    other = {**place, "TAGMILL_STATE_DIR": str(on_s3.home / "other"), "TAGMILL_WEIGHTS": "/none"}
+    assert f"s3://{bucket.name}/models" in on_s3("models", "show", "mobilenet_v2", **other).stdout
+    run = on_s3("run", f"s3://{bucket.name}/shots/", **other).stderr
+    assert "20 labelled" in run
+    assert "building" not in run
+    kept = next((on_s3.home / "other" / "models-cache").glob("*/mobilenet_v2/1"))
+    assert {path.name for path in kept.iterdir()} == {"card.json", "labels.csv", "model.tflite"}
+    assert f"in s3://{bucket.name}/models/" in on_s3("doctor", **place).stdout

@@ -11,7 +11,7 @@ import gc
 import sys
 
 from tagmill.errors import ModelUnavailable, TagmillError
-from tagmill.registry import Registry
+from tagmill.registry import open_registry
 from tagmill.settings import load_settings
 
 
@@ -29,7 +29,7 @@ def main() -> int:
         if arguments.command == "build":
             from tagmill_worker.builtin import build
 
-            build(Registry(settings.models_dir), settings.weights)
+            build(open_registry(settings), settings.weights)
             return 0
         gc.disable()  # what is loaded here stays, and lanes share its pages while none looks at it
         from tagmill_worker.app import run_worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from tagmill.errors import ModelUnavailable
+from tagmill.errors import ModelUnavailable, VersionTaken
 from tagmill.registry import BUILT_IN, ModelVersion, Registry, sha256
 from tagmill_worker.images import Geometry
 
@@ -21,7 +22,7 @@ SIZE = 224
 _WAYS_OUT = (
     "name the weights file with TAGMILL_WEIGHTS=/path/to/weights.h5, "
     "or run once where Keras can download them, "
-    "or point TAGMILL_MODELS at a registry that was built elsewhere (here: {folder}/{name})"
+    "or point TAGMILL_MODELS at a registry that was built elsewhere (here: {place}/{name})"
 )
 
 
@@ -39,7 +40,7 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
     version = ModelVersion(name=BUILT_IN, number=1)
     if registry.holds(version):
         return version
-    ways_out = _WAYS_OUT.format(folder=registry.folder, name=BUILT_IN)
+    ways_out = _WAYS_OUT.format(place=registry.place.rstrip("/"), name=BUILT_IN)
     if weights is not None and not weights.is_file():
         raise ModelUnavailable(f"no weights file {weights}: {ways_out}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -48,7 +49,7 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
         import tensorflow as tf
     except ImportError as error:
         raise ModelUnavailable(
-            f"not in {registry.folder}, and building it needs {error.name}: "
+            f"not in {registry.place}, and building it needs {error.name}: "
             "pip install 'tagmill[train]', or point TAGMILL_MODELS at a registry "
             "that was built elsewhere"
         ) from error
@@ -58,14 +59,8 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
     try:
         _write_files(building, keras, tf, network)
         _write_card(building, keras, weights)
-        target = registry.path(version)
-        target.parent.mkdir(exist_ok=True)
-        building.chmod(0o755)  # mkdtemp keeps others out
-        try:
-            building.rename(target)
-        except OSError:
-            if not registry.holds(version):  # else another process was faster: the same files
-                raise
+        with contextlib.suppress(VersionTaken):  # another process was faster: the same model
+            registry.publish(version, building)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return version

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tenacity import (
     Retrying,
@@ -19,12 +18,10 @@ from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
 from tagmill.errors import ClaimLost, StoreError, StoreFull
-from tagmill.registry import Registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
 from tagmill_worker.chunk import ChunkLoop, Labelled
 from tagmill_worker.heartbeat import Heartbeat
-from tagmill_worker.loading import Loader
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +203,4 @@ def lane_of(
     return Lane(
         name,
         settings=settings,
-        store=store,
-        load=Loader(settings, Registry(Path(settings.models_dir))),
-        heartbeat=heartbeat,
     )

@@ -19,7 +19,7 @@ from tagmill.contract import ErrorCode
 from tagmill.embedded import Servers, build_model
 from tagmill.errors import UsageError
 from tagmill.export import check_results_file, check_writable, export, is_object
-from tagmill.registry import ModelVersion, Registry
+from tagmill.registry import ModelVersion, open_registry
 from tagmill.report import check_replaceable, write_report
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
@@ -89,7 +89,7 @@ def label(
     """Do the work with the servers at hand, and write what it came to."""
     watch = _Watch(view)
     try:
-        if not Registry(settings.models_dir).holds(model):
+        if not open_registry(settings).holds(model):
             if find_spec("tensorflow") is not None:
                 view.say(f"building {model}, once: about 15 seconds")
             build_model(settings, folder, model)

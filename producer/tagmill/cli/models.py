@@ -10,7 +10,7 @@ import typer
 
 from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.embedded import build_model
-from tagmill.registry import BUILT_IN, Registry
+from tagmill.registry import BUILT_IN, open_registry
 from tagmill.settings import Settings, load_settings
 from tagmill.state_folder import StateFolder
 
@@ -24,11 +24,11 @@ def list_versions(
     as_json: AsJson = False, models: Models = None, state_dir: StateDir = None
 ) -> None:
     """List the versions in the registry."""
-    registry = Registry(_settings(models, state_dir).models_dir)
+    registry = open_registry(_settings(models, state_dir))
     versions = registry.versions()
     if as_json:
         for version in versions:
-            print(json.dumps({"model": str(version), "path": str(registry.path(version))}))
+            print(json.dumps({"model": str(version), "path": registry.where(version)}))
         return
     for version in versions:
         card = registry.card(version)
@@ -42,12 +42,12 @@ def show(
     model: Name, as_json: AsJson = False, models: Models = None, state_dir: StateDir = None
 ) -> None:
     """Show the card of a version."""
-    registry = Registry(_settings(models, state_dir).models_dir)
+    registry = open_registry(_settings(models, state_dir))
     version = registry.resolve(model)
     card = registry.card(version)
     row = {
         "model": str(version),
-        "path": str(registry.path(version)),
+        "path": registry.where(version),
         "input_size": card.input_size,
         "geometry": card.geometry,
         "resize_ratio": card.resize_ratio,
@@ -71,7 +71,7 @@ def pull(
 ) -> None:
     """Make sure that a version is here, whole and unharmed; build the built-in one."""
     settings = _settings(models, state_dir)
-    registry = Registry(settings.models_dir)
+    registry = open_registry(settings)
     version = registry.resolve(model)
     if not registry.holds(version):
         print(f"building {version}", file=sys.stderr)

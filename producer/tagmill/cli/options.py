@@ -12,9 +12,12 @@ StateDir = Annotated[
     typer.Option("--state-dir", envvar="TAGMILL_STATE_DIR", help="State folder; else .tagmill."),
 ]
 Models = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--models", envvar="TAGMILL_MODELS", help="Model registry; else in the state folder."
+        "--models",
+        envvar="TAGMILL_MODELS",
+        metavar="PLACE",
+        help="Model registry, a folder or s3://bucket/prefix; else in the state folder.",
     ),
 ]
 AsJson = Annotated[

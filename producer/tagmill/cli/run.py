@@ -27,7 +27,7 @@ from tagmill.contract import TRANSIENT_CODES, ErrorCode
 from tagmill.embedded import Servers
 from tagmill.enqueue import Plan, plan, require_images
 from tagmill.errors import UsageError
-from tagmill.registry import BUILT_IN, ModelVersion, Registry
+from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.run import label_source, retry_failed, with_roots
 from tagmill.s3 import S3
 from tagmill.settings import Settings
@@ -88,14 +88,15 @@ def run(
     s3 = S3(settings)
     opened = open_source(source, leave_out=settings.state_dir, s3=s3, selection=selection)
     settings = with_roots(settings, opened.name)
-    version = Registry(settings.models_dir).resolve(model)
+    registry = open_registry(settings)
+    version = registry.resolve(model)
     if dry_run:
         found = _plan(opened, settings=settings, model=version, top_k=top_k, again=again)
         say_plan(found, opened.name, model=version)
         return
     outputs = Outputs(out or [], None if no_report else report, s3=s3, source=source)
     with held(settings) as (folder, store, view):
-        if not Registry(settings.models_dir).holds(version):
+        if not registry.holds(version):
             require_images(opened)
 
         def work(servers: Servers, watch: Watcher) -> Job:
@@ -157,7 +158,7 @@ def retry(
     with held(settings) as (folder, store, view):
         job = store.jobs.get(job_id)
         settings = with_roots(settings, job.source)
-        version = Registry(settings.models_dir).resolve(job.model)
+        version = open_registry(settings).resolve(job.model)
 
         def work(servers: Servers, watch: Watcher) -> Job:
             return retry_failed(

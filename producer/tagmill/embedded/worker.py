@@ -98,7 +98,7 @@ def worker_environment(settings: Settings) -> Mapping[str, str]:
         **os.environ,
         "TAGMILL_STATE_DIR": str(settings.state_dir),
         "TAGMILL_STORE_URL": settings.store_address,
-        "TAGMILL_MODELS": str(settings.models_dir),
+        "TAGMILL_MODELS": settings.models_place,
         "TAGMILL_NAMESPACE": settings.namespace,
         "TAGMILL_ROOTS": json.dumps([str(root) for root in settings.roots]),
         # One lane is one core: libraries that would start a thread per core only get in the way.

@@ -20,7 +20,7 @@ from tagmill.errors import (
     SourceError,
     TransientItemError,
 )
-from tagmill.s3.failures import SECRET, errors, is_denied, translated
+from tagmill.s3.failures import SECRET, errors, is_denied, is_lost_race, translated
 from tagmill.s3.listing import ListedObject, listed, plainly
 from tagmill.s3.uri import parse_s3_uri, s3_uri, version_of
 from tagmill.settings import Settings
@@ -131,6 +131,38 @@ class S3:
             self._client.upload_fileobj(data, bucket, key, ExtraArgs=self._payer())
         except errors(RecursionError) as error:
             raise translated(error, doing="writing") from error
+
+    def create(self, uri: str) -> bool:
+        """Create an empty object, which of several askers only one can.
+
+        Returns:
+            False where the object is there.
+
+        Raises:
+            PermanentItemError: what is wrong with the object or the bucket.
+            TransientItemError: if writing failed in a way that may pass.
+        """
+        bucket, key = self._parsed(uri)
+        try:
+            self._client.put_object(Bucket=bucket, Key=key, IfNoneMatch="*", **self._payer())
+        except errors(RecursionError) as error:
+            if is_lost_race(error):
+                return False
+            raise translated(error, doing="writing") from error
+        return True
+
+    def remove(self, uri: str) -> None:
+        """Remove an object, there or not.
+
+        Raises:
+            PermanentItemError: what is wrong with the object or the bucket.
+            TransientItemError: if removing failed in a way that may pass.
+        """
+        bucket, key = self._parsed(uri)
+        try:
+            self._client.delete_object(Bucket=bucket, Key=key, **self._payer())
+        except errors(RecursionError) as error:
+            raise translated(error, doing="removing") from error
 
     def check_bucket(self, bucket: str) -> None:
         """Look whether a bucket is there, as far as that may be asked.

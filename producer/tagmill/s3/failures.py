@@ -69,5 +69,14 @@ def translated(error: Exception, *, doing: str = "reading") -> ItemError:
 
 def is_denied(error: Exception) -> bool:
     """True where S3 said that this request is not permitted, though another might be."""
+    return _code(error) in ("AccessDenied", "403", "Forbidden")
+
+
+def is_lost_race(error: Exception) -> bool:
+    """True where an object was to be created that somebody else has created, or is creating."""
+    return _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
+
+def _code(error: Exception) -> str:
     answer = getattr(error, "response", None) or {}
-    return answer.get("Error", {}).get("Code") in ("AccessDenied", "403", "Forbidden")
+    return str(answer.get("Error", {}).get("Code", ""))

@@ -1,0 +1,47 @@
+"""The model registry: a folder or an S3 prefix, ``NAME/VERSION/`` with files and a card."""
+
+from __future__ import annotations
+
+from tagmill.errors import SourceError, UsageError
+from tagmill.registry.bucket import BucketRegistry
+from tagmill.registry.folder import Registry
+from tagmill.registry.versions import (
+    BUILT_IN,
+    GEOMETRIES,
+    Card,
+    ModelVersion,
+    parse_model,
+    sha256,
+)
+from tagmill.s3 import S3, parse_s3_uri
+from tagmill.settings import Settings
+
+__all__ = [
+    "BUILT_IN",
+    "GEOMETRIES",
+    "BucketRegistry",
+    "Card",
+    "ModelVersion",
+    "Registry",
+    "open_registry",
+    "parse_model",
+    "sha256",
+]
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry that the settings name; nothing is read of it yet.
+
+    Raises:
+        UsageError: if they name none.
+    """
+    if not settings.models_in_s3:
+        return Registry(settings.models_dir)
+    uri = settings.models_place
+    try:
+        bucket, _ = parse_s3_uri(uri)
+    except SourceError as error:
+        raise UsageError(f"TAGMILL_MODELS: {error}") from error
+    # Whoever sets the registry allows its bucket, which items may not be read from for that.
+    s3 = S3(settings.model_copy(update={"buckets": (bucket,)}))
+    return BucketRegistry(uri, s3=s3, cache=settings.state_dir / "models-cache")
