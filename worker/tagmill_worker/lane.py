@@ -18,6 +18,7 @@ from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
 from tagmill.errors import ClaimLost, StoreError, StoreFull
+from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
 from tagmill_worker.chunk import ChunkLoop, Labelled
@@ -203,4 +204,7 @@ def lane_of(
     return Lane(
         name,
         settings=settings,
+        store=store,
+        load=Loader(settings, open_registry(settings)),
+        heartbeat=heartbeat,
     )
