@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from tagmill.contract import ErrorCode, Item, Status
-from tagmill.errors import PermanentItemError, TransientItemError
+from tagmill.errors import ModelUnavailable, PermanentItemError, TransientItemError
 from tagmill_worker.chunk import TRIES, ChunkLoop
 from tagmill_worker.fetch import Fetched
 from tagmill_worker.images import Decoded
@@ -40,8 +41,11 @@ def decode(data: bytes) -> Decoded:
     return Decoded(pixels=np.full((4, 4, 3), data[0], np.uint8), width=7, height=5)
 
 
-def loop(fetch: Callable[[Item], Fetched], batch_size: int = 2) -> ChunkLoop:
+def loop(
+    fetch: Callable[[Item], Fetched], batch_size: int = 2, decode_threads: int = 0
+) -> ChunkLoop:
     return ChunkLoop(
+        decode_threads=decode_threads,
         fetch=fetch,
         decode=decode,
         classifier=BrightnessClassifier(batch_size),
@@ -50,12 +54,13 @@ def loop(fetch: Callable[[Item], Fetched], batch_size: int = 2) -> ChunkLoop:
     )
 
 
+@pytest.mark.parametrize("decode_threads", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_a_bad_item_costs_its_neighbours_nothing(batch_size: int) -> None:
+def test_a_bad_item_costs_its_neighbours_nothing(batch_size: int, decode_threads: int) -> None:
     def fetch(item: Item) -> Fetched:
         return Fetched(data=[b"\x10", b"bad", b"\xf0", b"bug", b"\x20"][item.n], version="read")
 
-    labelled = loop(fetch, batch_size).run(items(5), top_k=2)
+    labelled = loop(fetch, batch_size, decode_threads).run(items(5), top_k=2)
     assert [outcome.n for outcome in labelled.outcomes] == [0, 1, 2, 3, 4]
     assert [outcome.error for outcome in labelled.outcomes] == [
         None, "corrupt", None, "internal", None,
@@ -107,3 +112,65 @@ def test_ties_at_the_edge_of_top_k_go_to_the_class_that_comes_first() -> None:
 def test_more_labels_than_classes_are_all_classes() -> None:
     labelled = loop(lambda _: Fetched(data=b"\x10", version="v")).run(items(1), top_k=50)
     assert len(labelled.outcomes[0].labels) == 3
+
+
+def test_threads_read_ahead_within_bounds_and_keep_the_order() -> None:
+    batch_size, threads = 4, 3
+    lock = threading.Lock()
+    begun: list[int] = []
+
+    class Watching(BrightnessClassifier):
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            with lock:
+                ahead.append(len(begun) - sum(self.calls) - len(images))
+            return super().predict(images)
+
+    def fetch(item: Item) -> Fetched:
+        with lock:
+            begun.append(item.n)
+        return Fetched(data=bytes([item.n]), version=str(item.n))
+
+    ahead: list[int] = []
+    ticks = iter(range(1_000_000))
+    made = dataclasses.replace(
+        loop(fetch, decode_threads=threads),
+        classifier=Watching(batch_size),
+        clock=lambda: float(next(ticks)),
+    )
+    labelled = made.run(items(50), top_k=3)
+    assert [outcome.version for outcome in labelled.outcomes] == [str(n) for n in range(50)]
+    scores = [
+        {label.id: label.score for label in outcome.labels}["n1"] for outcome in labelled.outcomes
+    ]
+    assert scores == pytest.approx([n / 255 for n in range(50)], abs=1e-6)
+    assert 0 <= min(ahead) <= max(ahead) <= batch_size + threads
+    spent = labelled.spent
+    assert spent.fetch_s >= 50, "each read of the clock is a tick"
+    assert spent.decode_s >= 50
+
+
+@pytest.mark.parametrize("decode_threads", [0, 3])
+def test_fault_of_no_item_ends_the_chunk(decode_threads: int) -> None:
+    def fetch(item: Item) -> Fetched:
+        if item.n == 5:
+            raise ModelUnavailable("credentials are gone")
+        return Fetched(data=b"\x10", version="v")
+
+    with pytest.raises(ModelUnavailable, match="credentials are gone"):
+        loop(fetch, decode_threads=decode_threads).run(items(20), top_k=1)
+
+
+@pytest.mark.parametrize("decode_threads", [0, 3])
+def test_classifier_that_lowers_its_batch_size_on_the_way_skips_no_item(
+    decode_threads: int,
+) -> None:
+    class Shrinking(BrightnessClassifier):
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            self.batch_size = max(1, self.batch_size // 2)
+            return super().predict(images)
+
+    made = loop(lambda item: Fetched(data=bytes([item.n]), version=""), 8, decode_threads)
+    shrinking = Shrinking(8)
+    labelled = dataclasses.replace(made, classifier=shrinking).run(items(20), top_k=1)
+    assert [outcome.n for outcome in labelled.outcomes] == list(range(20))
+    assert shrinking.calls == [8, 4, 2, 1, 1, 1, 1, 1, 1]

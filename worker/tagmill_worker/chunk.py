@@ -10,9 +10,11 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import islice, repeat
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,16 @@ class Spent:
     decode_s: float = 0.0
     predict_s: float = 0.0
 
+    def add(self, other: Spent) -> None:
+        """Add what another thread spent."""
+        self.fetch_s += other.fetch_s
+        self.decode_s += other.decode_s
+        self.predict_s += other.predict_s
+
+
+Read: TypeAlias = tuple[str, Decoded] | Outcome
+"""What reading an item gave: the version that was read and its pixels, or its outcome."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
@@ -68,6 +80,8 @@ class ChunkLoop:
         decode: bytes to pixels. May raise `ItemError`.
         classifier: pixels to scores.
         labels: the classes in the model's order, as (id, name).
+        decode_threads: that fetch and decode ahead of the classifier, for one that leaves the CPU
+            free; with 0 the caller's thread does, one item after the other.
         clock: seconds, monotonic.
         sleep: waits that many seconds before another try.
     """
@@ -76,6 +90,7 @@ class ChunkLoop:
     decode: Callable[[bytes], Decoded]
     classifier: Classifier
     labels: Sequence[tuple[str, str]]
+    decode_threads: int = 0
     clock: Callable[[], float] = field(default=time.perf_counter)
     sleep: Callable[[float], None] = field(default=time.sleep)
 
@@ -91,10 +106,16 @@ class ChunkLoop:
         """
         spent = Spent()
         outcomes: list[Outcome] = []
-        fetching = self._fetching(items)
-        for start in range(0, len(items), self.classifier.batch_size):
+        reading = (
+            self._reading_ahead(items, spent)
+            if self.decode_threads
+            else map(self._read, items, self._fetching(items), repeat(spent))
+        )
+        while len(outcomes) < len(items):  # a classifier may lower its batch size on the way
+            start = len(outcomes)
             batch = items[start : start + self.classifier.batch_size]
-            outcomes.extend(self._label(batch, fetching, top_k, spent))
+            read = list(islice(reading, len(batch)))
+            outcomes.extend(self._label(batch, read, top_k, spent))
             moved()
         return Labelled(
             outcomes=tuple(outcomes),
@@ -113,16 +134,33 @@ class ChunkLoop:
                 yield ahead.popleft()
         yield from ahead
 
+    def _reading_ahead(self, items: Sequence[Item], spent: Spent) -> Iterator[Read]:
+        """What was read of each item, in order, the next ones already in the threads' hands."""
+        most = self.classifier.batch_size + self.decode_threads
+        ahead: deque[Future[tuple[Read, Spent]]] = deque()
+        waiting = zip(items, self._fetching(items), strict=True)
+        try:
+            for _ in items:
+                for item, fetch in islice(waiting, most - len(ahead)):
+                    ahead.append(self._decoders.submit(self._read_apart, item, fetch))
+                read, apart = ahead.popleft().result()
+                spent.add(apart)
+                yield read
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    def _read_apart(self, item: Item, fetch: Callable[[], Fetched]) -> tuple[Read, Spent]:
+        spent = Spent()
+        return self._read(item, fetch, spent), spent
+
     def _label(
         self,
         batch: Sequence[Item],
-        fetching: Iterator[Callable[[], Fetched]],
+        read: Sequence[Read],
         top_k: int,
         spent: Spent,
     ) -> Iterator[Outcome]:
-        read = [
-            self._read(item, fetch, spent) for item, fetch in zip(batch, fetching, strict=False)
-        ]
         pixels = [found[1].pixels for found in read if not isinstance(found, Outcome)]
         started = self.clock()
         scores = iter(self.classifier.predict(np.stack(pixels)) if pixels else ())
@@ -142,9 +180,7 @@ class ChunkLoop:
             )
         spent.predict_s += self.clock() - started
 
-    def _read(
-        self, item: Item, fetch: Callable[[], Fetched], spent: Spent
-    ) -> tuple[str, Decoded] | Outcome:
+    def _read(self, item: Item, fetch: Callable[[], Fetched], spent: Spent) -> Read:
         """The version that was read and its pixels, or the outcome of an item that has none."""
         version = item.version
         try:
@@ -170,6 +206,10 @@ class ChunkLoop:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch")
+
+    @cached_property
+    def _decoders(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
 
     @cached_property
     def _patient(self) -> Retrying:

@@ -184,7 +184,12 @@ class Lane:
 
 
 def lane_of(
-    settings: Settings, name: str, *, device: str = "", alive: Callable[[], None] = lambda: None
+    settings: Settings,
+    name: str,
+    *,
+    device: str = "",
+    decode_threads: int = 0,
+    alive: Callable[[], None] = lambda: None,
 ) -> Lane:
     """A lane with the store and the registry that the settings name, its heart beating.
 
@@ -192,6 +197,7 @@ def lane_of(
         settings: of the worker.
         name: of the lane.
         device: that it is pinned to, for people.
+        decode_threads: as `ChunkLoop` takes them.
         alive: called while it is idle or gets on, every few seconds.
     """
     store = Store(settings.store_address)
@@ -205,6 +211,6 @@ def lane_of(
         name,
         settings=settings,
         store=store,
-        load=Loader(settings, open_registry(settings)),
+        load=Loader(settings, open_registry(settings), decode_threads=decode_threads),
         heartbeat=heartbeat,
     )

@@ -27,10 +27,14 @@ class Loader:
     Args:
         settings: limits and roots.
         registry: where the models are.
+        decode_threads: as `ChunkLoop` takes them.
     """
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, *, decode_threads: int = 0
+    ) -> None:
         self._settings = settings
+        self._decode_threads = decode_threads
         self._registry = registry
         self._fetch = Fetch(
             LocalFetch(settings.roots, max_bytes=settings.max_bytes),
@@ -71,8 +75,14 @@ class Loader:
         loop = ChunkLoop(
             fetch=self._fetch,
             decode=_decoder(geometry, self._settings.max_pixels),
-            classifier=load_classifier(self._settings.classifier, self._registry, version),
+            classifier=load_classifier(
+                self._settings.classifier,
+                self._registry,
+                version,
+                batch_size=self._settings.batch_size,
+            ),
             labels=labels,
+            decode_threads=self._decode_threads,
         )
         # Once for nothing, so that the first chunk finds it ready.
         loop.classifier.predict(np.zeros((1, geometry.size, geometry.size, 3), np.uint8))

@@ -15,7 +15,7 @@ class Classifier(Protocol):
     """A loaded model version.
 
     Attributes:
-        batch_size: images of a call at which it is fastest; it takes any number.
+        batch_size: images of a call at which it is fastest; it takes any number. May fall.
     """
 
     batch_size: int
@@ -31,13 +31,16 @@ class Classifier(Protocol):
         """
 
 
-def load_classifier(kind: str, registry: Registry, version: ModelVersion) -> Classifier:
+def load_classifier(
+    kind: str, registry: Registry, version: ModelVersion, *, batch_size: int | None = None
+) -> Classifier:
     """Load a model version.
 
     Args:
         kind: ``litert``, ``keras``, or ``auto``: LiteRT, which is the fastest on a CPU.
         registry: where the version is.
         version: which one.
+        batch_size: of Keras; its own where ``None``.
 
     Raises:
         ModelUnavailable: if its file is missing or wrong, or the runtime is not installed.
@@ -46,7 +49,8 @@ def load_classifier(kind: str, registry: Registry, version: ModelVersion) -> Cla
         if kind == "keras":
             from tagmill_worker.classifiers.keras import KerasClassifier
 
-            return KerasClassifier(registry.verified_file(version, "model.keras"))
+            path = registry.verified_file(version, "model.keras")
+            return KerasClassifier(path, batch_size=batch_size)
         from tagmill_worker.classifiers.litert import LiteRTClassifier
 
         return LiteRTClassifier(registry.verified_file(version, "model.tflite"))
