@@ -1,7 +1,8 @@
 """``python -m tagmill_worker``: what the light side starts as processes of their own.
 
-``lanes`` runs labelling lanes, ``build`` builds the built-in model. The last line that a failed
-command writes says why, after the word ``tagmill:``.
+``worker`` finds the devices and runs a slot for each, ``slot`` is one of those, ``lanes`` runs
+the lanes of one run, ``build`` builds the built-in model, and ``check`` asks after the lanes of
+this machine. The last line that a failed command writes says why, after the word ``tagmill:``.
 """
 
 from __future__ import annotations
@@ -10,33 +11,36 @@ import argparse
 import gc
 import sys
 
-from tagmill.errors import ModelUnavailable, TagmillError
+from tagmill.errors import MissingError, ModelUnavailable, TagmillError
 from tagmill.registry import open_registry
 from tagmill.settings import load_settings
 
 
-def main() -> int:
-    """Run the command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tagmill_worker")
     commands = parser.add_subparsers(dest="command", required=True)
     lanes = commands.add_parser("lanes")
     lanes.add_argument("--count", type=int, required=True)
-    lanes.add_argument("--warm-up")
+    worker = commands.add_parser("worker")
+    worker.add_argument("--queues", required=True)
+    worker.add_argument("--gpus", required=True)
+    worker.add_argument("--lanes-per-gpu", type=int, required=True)
+    slot = commands.add_parser("slot")
+    slot.add_argument("queue")
+    slot.add_argument("lanes", nargs="+")
+    slot.add_argument("--gpu", nargs=4)
+    for command in (lanes, worker, slot):
+        command.add_argument("--warm-up")
     commands.add_parser("build")
-    arguments = parser.parse_args()
+    check = commands.add_parser("check")
+    check.add_argument("what", choices=["ready", "alive"])
+    return parser
+
+
+def main() -> int:
+    """Run the command line."""
     try:
-        settings = load_settings()
-        if arguments.command == "build":
-            from tagmill_worker.builtin import build
-
-            build(open_registry(settings), settings.weights)
-            return 0
-        gc.disable()  # what is loaded here stays, and lanes share its pages while none looks at it
-        from tagmill_worker.app import run_worker
-
-        gc.freeze()
-        gc.enable()
-        return run_worker(settings, lanes=arguments.count, warm_up=arguments.warm_up)
+        return _run(_parser().parse_args())
     except ImportError as error:
         print(  # noqa: T201  # as below
             f"tagmill: lanes need {error.name}: pip install 'tagmill[cpu]'", file=sys.stderr
@@ -45,6 +49,50 @@ def main() -> int:
     except TagmillError as error:
         print(f"tagmill: {error}", file=sys.stderr)  # noqa: T201  # this is a command
         return error.exit_code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = load_settings()
+    if arguments.command == "check":
+        return _check(arguments.what)
+    if arguments.command == "build":
+        from tagmill_worker.builtin import build
+
+        build(open_registry(settings), settings.weights)
+        return 0
+    from tagmill_worker.slots import Slot, parse_queues, plain_slot
+
+    if arguments.command == "worker":
+        from tagmill_worker.machine import run_machine
+
+        return run_machine(
+            settings,
+            queues=parse_queues(arguments.queues),
+            gpus=arguments.gpus,
+            lanes_per_gpu=arguments.lanes_per_gpu,
+            warm_up=arguments.warm_up,
+        )
+    gc.disable()  # what is loaded here stays, and lanes share its pages while none looks at it
+    from tagmill_worker.app import run_worker
+
+    gc.freeze()
+    gc.enable()
+    if arguments.command == "lanes":
+        slot = plain_slot(arguments.count)
+    else:
+        slot = Slot.parse(arguments.queue, arguments.lanes, arguments.gpu)
+    return run_worker(settings, slot, warm_up=arguments.warm_up)
+
+
+def _check(what: str) -> int:
+    import time
+
+    from tagmill_worker.lane_files import lane_folder, liveness, readiness
+
+    lanes = lane_folder().at_work()
+    is_well, line = readiness(lanes) if what == "ready" else liveness(lanes, time.time())
+    print(line)  # noqa: T201  # this is a command
+    return 0 if is_well else MissingError.exit_code
 
 
 if __name__ == "__main__":

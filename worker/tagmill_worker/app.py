@@ -7,20 +7,20 @@ from functools import partial
 from typing import Any
 
 from tagmill.broker import Broker, celery_app, queue_name
-from tagmill.contract import CONTROL_QUEUE, LABEL_QUEUE
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
 from tagmill_worker.lane import lane_of
+from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
 
 
-def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
-    """Run lanes in processes of their own until told to stop.
+def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
+    """Run the lanes of a slot in processes of their own until told to stop.
 
     Args:
         settings: with a broker URL.
-        lanes: how many.
+        slot: its lanes, their device and the queues that they take work from.
         warm_up: the model version that each loads before it takes work.
 
     Returns:
@@ -34,21 +34,25 @@ def run_worker(settings: Settings, *, lanes: int, warm_up: str | None) -> int:
     )
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # our own line per chunk says more
+    if slot.gpu is not None and settings.classifier == "auto":
+        settings = settings.model_copy(update={"classifier": "keras"})
     app: Any = celery_app(settings)  # Celery ships no types
     broker = Broker(settings)
     store = Store(settings.store_address)
     register(
         app,
-        partial(lane_of, settings),
+        partial(lane_of, settings, decode_threads=slot.decode_threads),
+        slot=slot,
         send=broker.send,
         tick=lambda: tick(store, broker),
         warm_up=warm_up,
     )
     worker = app.Worker(
-        concurrency=lanes,
+        hostname=slot.name,
+        concurrency=len(slot.lanes),
         pool="prefork",
         optimization="fair",
-        queues=[queue_name(settings, queue) for queue in (LABEL_QUEUE, CONTROL_QUEUE)],
+        queues=[queue_name(settings, queue) for queue in slot.queues],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,

@@ -30,9 +30,7 @@ class Loader:
         decode_threads: as `ChunkLoop` takes them.
     """
 
-    def __init__(
-        self, settings: Settings, registry: Registry, *, decode_threads: int = 0
-    ) -> None:
+    def __init__(self, settings: Settings, registry: Registry, *, decode_threads: int = 0) -> None:
         self._settings = settings
         self._decode_threads = decode_threads
         self._registry = registry

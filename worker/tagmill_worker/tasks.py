@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from tagmill.contract import LABEL_TASK, MESSAGE_VERSION, TICK_TASK, ChunkMessage
 from tagmill.errors import MessageError, MissingError, TagmillError
 from tagmill_worker.lane import Lane
+from tagmill_worker.slots import Slot
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,9 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
 
 def register(
     app: Celery,
-    make_lane: Callable[[str], Lane],
+    make_lane: Callable[..., Lane],
     *,
+    slot: Slot,
     send: Callable[[Sequence[ChunkMessage]], None],
     tick: Callable[[], int],
     warm_up: str | None,
@@ -56,7 +57,8 @@ def register(
 
     Args:
         app: of the worker.
-        make_lane: makes the lane of a process from its name, in that process.
+        make_lane: makes the lane of a process, in that process; see `lane_of`.
+        slot: whose lanes these are.
         send: sends messages for chunks that a lane split.
         tick: see `tagmill.tick`.
         warm_up: the model version that a lane loads before it takes work.
@@ -65,7 +67,13 @@ def register(
 
     @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery's
     def _start_lane(**_: Any) -> None:
-        lane = make_lane(f"label-cpu{current_process().index}@{socket.gethostname()}")
+        index = current_process().index
+        lane_file = slot.lanes[index]
+        lane_file.starting()
+        core = slot.core(index)
+        if core is not None:  # before a runtime asks how many cores there are
+            os.sched_setaffinity(0, {core})
+        lane = make_lane(slot.lane_name(index), device=slot.device(index), alive=lane_file.beat)
         try:
             lane.begin()
             if warm_up:
@@ -77,7 +85,14 @@ def register(
             _stop_worker(error)
             raise
         lanes.append(lane)
-        log.info("lane ready lane=%s pid=%d", lane.name, os.getpid())
+        lane_file.ready()
+        log.info(
+            "lane ready lane=%s pid=%d device=%s queues=%s",
+            lane.name,
+            os.getpid(),
+            slot.device(index),
+            ",".join(slot.queues),
+        )
 
     @worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery's
     def _end_lane(**_: Any) -> None:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from tagmill.cli import doctor, enqueue, jobs, models, run, workers
+from tagmill.cli import doctor, enqueue, jobs, models, run, worker, workers
 from tagmill.errors import MissingError, TagmillError
 from tagmill.sources import printable
 from tagmill.version import __version__
@@ -35,6 +35,7 @@ app.command()(run.retry)
 app.command()(jobs.pause)
 app.command()(jobs.resume)
 app.command()(jobs.cancel)
+app.command()(worker.worker)
 app.command()(workers.workers)
 app.command()(workers.scheduler)
 app.add_typer(models.app, name="models")

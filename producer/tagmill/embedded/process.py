@@ -34,13 +34,14 @@ def start(
             env=environment,
             cwd=folder,
             start_new_session=True,
-            preexec_fn=_die_with_parent if _LIBC is not None else None,
+            preexec_fn=die_with_parent if _LIBC is not None else None,
         )
     except OSError as error:
         raise WorkerStopped(f"{command[0]} cannot be started: {error}") from error
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the system end this process with its parent: for ``preexec_fn``, on Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
