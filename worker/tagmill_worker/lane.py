@@ -23,6 +23,7 @@ from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
 from tagmill_worker.chunk import ChunkLoop, Labelled
 from tagmill_worker.heartbeat import Heartbeat
+from tagmill_worker.loading import Loader
 
 log = logging.getLogger(__name__)
 
