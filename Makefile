@@ -42,9 +42,16 @@ bench: setup  ## every row of bench/README.md
 docs: setup  ## the tables that docs/ takes from the code
 	$(BIN)/python docs/make_settings.py
 
-lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-	  --no-header --extra cpu --extra embedded --extra parquet --extra postgres --extra s3 --extra train --group dev -o requirements.lock
+LOCK = uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
+CLUSTER = --extra parquet --extra postgres --extra s3
+
+lock:  ## rewrite the locked requirements, deploy/'s too, from pyproject.toml (needs uv)
+	$(LOCK) $(CLUSTER) --extra cpu --extra embedded --extra train --group dev -o requirements.lock
+	$(LOCK) $(CLUSTER) --extra cpu -o deploy/requirements-cpu.lock
+	$(LOCK) $(CLUSTER) --extra cpu --extra train -o deploy/requirements-train.lock
+	$(LOCK) $(CLUSTER) --extra gpu -o deploy/requirements-gpu.lock
+	uv pip compile --group build --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header \
+	  -o deploy/requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .tagmill build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache labels.csv report.html
