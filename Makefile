@@ -43,7 +43,7 @@ docs: setup  ## the tables that docs/ takes from the code
 	$(BIN)/python docs/make_settings.py
 
 LOCK = uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
-CLUSTER = --extra parquet --extra postgres --extra s3
+CLUSTER = --extra follow --extra parquet --extra postgres --extra s3
 
 lock:  ## rewrite the locked requirements, deploy/'s too, from pyproject.toml (needs uv)
 	$(LOCK) $(CLUSTER) --extra cpu --extra embedded --extra train --group dev -o requirements.lock

@@ -31,13 +31,11 @@ from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import Selection, Source, open_source
 from tagmill.store import Job, LaneNote, Result, Store
+from tagmill.store.lanes import SEEN_WITHIN_S
 from tagmill.watch import Feed, Progress
 
 if TYPE_CHECKING:
     from tagmill.broker import Broker
-
-SEEN_WITHIN_S = 30.0
-"""A lane that was not seen for that long is not alive: it missed three beats."""
 
 EXPECTED_LANES = 8
 """What chunks are cut for while no lane is alive yet."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from tagmill.contract import LABEL_QUEUE
 from tagmill.embedded import valkey_server
 from tagmill.errors import TagmillError
 from tagmill.registry import BUILT_IN, open_registry
@@ -18,6 +19,7 @@ from tagmill.settings import Settings
 from tagmill.state_folder import LEAST_FREE_BYTES
 from tagmill.store import Store
 from tagmill.store.database import HEAD
+from tagmill.store.lanes import SEEN_WITHIN_S
 from tagmill.version import __version__
 
 
@@ -54,7 +56,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _package("numpy", "holds pixels in lanes", "cpu")
     yield _package("tensorflow", "builds the built-in model, trains, labels on GPUs", "train")
     yield _package("pyarrow", "writes Parquet", "parquet")
-    yield _broker()
+    if settings.broker_url is None:
+        yield _embedded_broker()
+    else:
+        yield _broker(settings)
     yield from _state(settings)
     yield from _store(settings)
     yield from _models(settings)
@@ -76,7 +81,25 @@ def _package(name: str, what_for: str, extra: str) -> Finding:
     )
 
 
-def _broker() -> Finding:
+def _broker(settings: Settings) -> Finding:
+    from tagmill.broker import Broker  # Celery takes a moment to load
+
+    try:
+        broker = Broker(settings)
+        waiting = broker.waiting(LABEL_QUEUE)
+    except TagmillError as error:
+        return Finding(
+            what="broker",
+            health=Health.ILL,
+            said=str(error),
+            mend="look at TAGMILL_BROKER_URL, and whether the server is up",
+        )
+    said = f"{broker.name}, {waiting:,} messages wait to be labelled"
+    broker.close()
+    return Finding(what="broker", health=Health.WELL, said=said)
+
+
+def _embedded_broker() -> Finding:
     try:
         return Finding(what="embedded broker", health=Health.WELL, said=valkey_server())
     except TagmillError as error:
@@ -116,11 +139,14 @@ def _store(settings: Settings) -> Iterator[Finding]:
         return
     if revision == HEAD:
         yield Finding(what="store", health=Health.WELL, said=f"{database.name}, schema {revision}")
+        if settings.broker_url is not None:
+            yield _lanes(settings)
     elif revision is None or revision < HEAD:
         yield Finding(
             what="store",
             health=Health.NOTE,
-            said=f"{database.name}, schema {revision or 'none'}; the next run brings it to {HEAD}",
+            said=f"{database.name}, schema {revision or 'none'}, this release works with {HEAD}",
+            mend="tagmill doctor --migrate",
         )
     else:
         yield Finding(
@@ -129,6 +155,34 @@ def _store(settings: Settings) -> Iterator[Finding]:
             said=f"{database.name} has schema {revision}, this release works with {HEAD}",
             mend="use the newer tagmill that wrote it",
         )
+
+
+def _lanes(settings: Settings) -> Finding:
+    lanes = Store(settings.store_address).lanes.alive(within_s=SEEN_WITHIN_S)
+    return Finding(
+        what="lanes",
+        health=Health.WELL if lanes else Health.NOTE,
+        said=f"{len(lanes)} are alive",
+        mend="" if lanes else "tagmill worker",
+    )
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the store's schema to the one that this release works with.
+
+    Returns:
+        What was done, as a sentence.
+
+    Raises:
+        StoreError: if the store is away, or was written by a newer release.
+    """
+    store = Store(settings.store_address)
+    before = store.database.revision()
+    store.prepare(migrate_shared=True)
+    store.close()
+    if before == HEAD:
+        return f"the store {store.database.name} has schema {HEAD} already"
+    return f"the store {store.database.name} went from schema {before or 'none'} to {HEAD}"
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

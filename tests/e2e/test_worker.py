@@ -19,6 +19,7 @@ from support.polling import until
 from tagmill.broker import Broker
 from tagmill.contract import ChunkMessage, Item, JobState
 from tagmill.embedded import EmbeddedBroker
+from tagmill.settings import load_settings
 from tagmill.sources import file_uri
 from tagmill.state_folder import StateFolder
 from tagmill.store import Page, Store
@@ -171,7 +172,7 @@ def test_gpu_lane_labels_with_keras_and_is_one_process_where_it_is_alone(
     ]
     job = store.jobs.create(source="file:///x", model="mobilenet_v2@1", top_k=3)
     store.ledger.append(job.id, Page(chunks=[items], skipped=[], cursor=None))
-    sender = Broker(cluster.environment["TAGMILL_BROKER_URL"])
+    sender = Broker(load_settings(broker_url=cluster.environment["TAGMILL_BROKER_URL"]))
     sender.send([ChunkMessage(job=job.id, seq=0)])
     sender.close()
     with Worker(

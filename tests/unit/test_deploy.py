@@ -21,7 +21,7 @@ from support.polling import missing
 
 from tagmill.broker import celery_app
 from tagmill.cli import app
-from tagmill.settings import Settings
+from tagmill.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -33,7 +33,8 @@ ONCE = {name for name, one in SERVICES.items() if one.get("restart") == "no"}
 DOCKERFILES = sorted(DEPLOY.glob("Dockerfile.*"))
 UNITS = sorted(DEPLOY.glob("*.service"))
 LOCKS = sorted(DEPLOY.glob("*.lock"))
-SOFT_SHUTDOWN_S = celery_app("memory://").conf.worker_soft_shutdown_timeout
+CELERY = celery_app(load_settings(broker_url="redis://127.0.0.1"))
+SOFT_SHUTDOWN_S = CELERY.conf.worker_soft_shutdown_timeout
 
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.?\d*[\w.-]*(@sha256:[0-9a-f]{64})?")
 SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|TOKEN|AUTH|_URL")

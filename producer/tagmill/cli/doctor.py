@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from tagmill.cli.options import AsJson, Models, StateDir
-from tagmill.doctor import Health, examine
+from tagmill.doctor import Health, examine, migrate
 from tagmill.settings import load_settings
 
 _STYLES = {Health.WELL: "green", Health.NOTE: "yellow", Health.ILL: "bold red"}
 
 
-def doctor(as_json: AsJson = False, models: Models = None, state_dir: StateDir = None) -> None:
+def doctor(
+    migrated: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            envvar="TAGMILL_MIGRATE",
+            help="Only bring the store's schema up to date.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
     """Look for what is missing or wrong, and say how to mend it."""
-    findings = list(examine(load_settings(models=models, state_dir=state_dir)))
+    settings = load_settings(models=models, state_dir=state_dir)
+    if migrated:
+        print(migrate(settings), file=sys.stderr)
+        return
+    findings = list(examine(settings))
     out = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         if as_json:
