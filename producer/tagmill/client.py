@@ -21,7 +21,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tagmill.contract import ErrorCode, JobState, Priority, Status
+from tagmill.contract import BY_HAND, ErrorCode, JobState, Priority, Status
 from tagmill.enqueue import Plan, begun, enqueue, plan, position
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.filters import Filter
@@ -263,7 +263,7 @@ class Client:
         wanted = Filter(status=status, label=label, min_score=min_score)
         return filter(wanted.takes, self.store.outcomes.results(job.id))
 
-    def pause(self, job_id: str, *, why: str = "by hand") -> Job:
+    def pause(self, job_id: str, *, why: str = BY_HAND) -> Job:
         """Let no lane take its chunks; those in hand are finished.
 
         Raises:

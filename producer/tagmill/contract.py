@@ -73,6 +73,10 @@ class JobState(enum.StrEnum):
 UNFINISHED = (JobState.LISTING, JobState.RUNNING)
 
 
+BY_HAND = "by hand"
+"""Why a job is paused that somebody paused; other reasons are a lane's."""
+
+
 class ChunkState(enum.StrEnum):
     """Where a chunk stands in the ledger."""
 

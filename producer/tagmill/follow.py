@@ -28,7 +28,8 @@ SETTLED_S = 1.0
 WHOLE_LOOK_S = 600.0
 """Between two looks at a whole folder, whose changes are told besides."""
 
-_WAKE_MS = 500
+NOTICE_S = 1.0
+"""For how long a follower may not notice that its job was cancelled."""
 
 
 def follow(
@@ -131,18 +132,23 @@ def _mark(uri: str, version: str) -> int:
 
 
 def _looks(source: Source, every_s: float) -> Iterator[list[tuple[str, str]] | None]:
-    """When to look, and at what: items that changed, or ``None`` for all."""
+    """When to look, and at what: items that changed, perhaps none, or ``None`` for all."""
     if isinstance(source, BucketSource):
         while True:
             yield None
-            time.sleep(every_s)
+            again_at = time.monotonic() + every_s
+            while (left_s := again_at - time.monotonic()) > 0:
+                time.sleep(min(left_s, NOTICE_S))
+                yield []
     if not isinstance(source, FolderSource):
         raise UsageError(f"{readable(source.name)}: only folders and buckets can be followed")
     try:
         from watchfiles import watch
     except ImportError as error:
         raise MissingError("following a folder needs pip install 'tagmill[follow]'") from error
-    changes = watch(source.path, yield_on_timeout=True, rust_timeout=_WAKE_MS, raise_interrupt=True)
+    changes = watch(
+        source.path, yield_on_timeout=True, rust_timeout=round(NOTICE_S * 500), raise_interrupt=True
+    )
     next(changes)  # from here on nothing is missed
     yield None
     looked_at = time.monotonic()
@@ -156,9 +162,7 @@ def _looks(source: Source, every_s: float) -> Iterator[list[tuple[str, str]] | N
             continue
         settled = {path for path in unsettled if _is_settled(path)}
         unsettled -= settled
-        items = [item for path in sorted(settled) if (item := source.item(path))]
-        if items:
-            yield items
+        yield [item for path in sorted(settled) if (item := source.item(path))]
 
 
 def _is_settled(path: str) -> bool:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tagmill.contract import ErrorCode, JobState
+from tagmill.contract import BY_HAND, ErrorCode, JobState
 from tagmill.embedded import Servers
 from tagmill.enqueue import begun, enqueue
-from tagmill.errors import UsageError
+from tagmill.errors import UsageError, WorkerStopped
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.sources import Selection, Source, default_roots, readable
@@ -131,8 +131,10 @@ def with_roots(settings: Settings, source_name: str) -> Settings:
 
 
 def _watch_to_end(feed: Feed, servers: Servers, watch: Watcher) -> Job:
-    def check() -> None:
+    def check(job: Job) -> None:
         servers.check()
+        if job.paused and job.paused != BY_HAND:
+            raise WorkerStopped(f"job {job.id} is paused: {job.paused}")
         if feed.stalled_s() > STALL_S:
             servers.send(feed.waiting())
 

@@ -87,7 +87,7 @@ def watch_to_end(
     feed: Feed,
     watch: Watcher,
     *,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[Job], None] | None = None,
     poll_s: float = POLL_S,
 ) -> Job:
     """Show a job's progress until it ends.
@@ -95,7 +95,7 @@ def watch_to_end(
     Args:
         feed: of the job.
         watch: shows it.
-        check: called after each look; raises where there is nothing to wait for any more.
+        check: called with the job after each look; raises where nothing is to be waited for.
         poll_s: between two looks.
 
     Returns:
@@ -117,5 +117,6 @@ def watch_to_end(
             raise JobCancelled(f"job {job.id} was interrupted, and a later run went on with it")
         if job.state.is_finished:
             return job
-        check()
+        if check is not None:
+            check(job)
         time.sleep(poll_s if job.pending > 2 else min(poll_s, END_POLL_S))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from support import hostile
 from support.command import Tagmill
 from support.polling import until
+from support.worker import Worker
 
 from tagmill.broker import Broker
 from tagmill.contract import ChunkMessage, Item, JobState
@@ -45,72 +45,6 @@ def cluster(tagmill: Tagmill, tmp_path: Path) -> Iterator[Tagmill]:
         tagmill.environment.pop("CUDA_VISIBLE_DEVICES", None)
         yield tagmill
         broker.stop()
-
-
-class Worker:
-    """A started `tagmill worker`; what it says goes to a file."""
-
-    def __init__(self, cluster: Tagmill, *arguments: object, **environment: str) -> None:
-        self.cluster = cluster
-        self._log = cluster.home / "worker.log"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                cluster.command("worker", *arguments),
-                cwd=cluster.home,
-                env={**cluster.environment, **environment},
-                stdout=output,
-                stderr=output,
-            )
-        self.pid = self._process.pid
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in [*psutil.Process(self.pid).children(recursive=True)] if self._runs() else []:
-            process.kill()
-        self._process.kill()
-        self._process.wait()
-
-    def _runs(self) -> bool:
-        return self._process.poll() is None
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def lanes(self) -> list[psutil.Process]:
-        """The lanes that said they are ready and are there."""
-        pids = [
-            int(line.partition("pid=")[2].split()[0])
-            for line in self.log().splitlines()
-            if "lane ready" in line
-        ]
-        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-
-    def await_lanes(self, count: int) -> list[psutil.Process]:
-        def ready() -> bool:
-            assert self._runs(), self.log()
-            return len(self.lanes()) == count and self.check("ready").returncode == 0
-
-        until(ready)
-        return self.lanes()
-
-    def check(self, what: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.cluster.command("worker", "--check", what),
-            env=self.cluster.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def end(self, signum: int = signal.SIGTERM) -> int:
-        """Send a signal and wait; nothing is left running then."""
-        family = [*psutil.Process(self.pid).children(recursive=True)]
-        self._process.send_signal(signum)
-        code = self._process.wait(60)
-        until(lambda: not any(process.is_running() for process in family))
-        return code
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cores are given on Linux only")

@@ -15,7 +15,7 @@ from tagmill.store import LaneNote, LaneState, Store
 
 log = logging.getLogger(__name__)
 
-MOST_BEAT_S = 10.0
+MOST_BEAT_S = 5.0
 """Between two beats at the most."""
 
 STALLED_S = 120.0
@@ -72,6 +72,10 @@ class Heartbeat:
             self._store.lanes.leave(self._note.name, pid=self._note.pid)
         except StoreError as error:
             log.warning("not taken off the list of lanes: %s", error)
+
+    def loaded(self, model: str) -> None:
+        """A model version is loaded, as ``name@number``."""
+        self._note = replace(self._note, model=model)
 
     def took(self, claim: ClaimedChunk) -> None:
         """A chunk is in hand now."""

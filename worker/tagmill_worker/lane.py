@@ -17,7 +17,7 @@ from tenacity import (
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
-from tagmill.errors import ClaimLost, StoreError, StoreFull
+from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, StoreFull
 from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
@@ -82,6 +82,7 @@ class Lane:
             ModelUnavailable: if it cannot be loaded.
         """
         self._load(model)
+        self._heartbeat.loaded(model)
 
     def begin(self) -> None:
         """Begin to say that this lane lives."""
@@ -97,7 +98,7 @@ class Lane:
         self._heartbeat.stop()
 
     def do(self, message: ChunkMessage, *, redelivered: bool) -> list[ChunkMessage]:
-        """Do a chunk, from claim to commit.
+        """Do a chunk, from claim to commit. A job whose model cannot be loaded is paused.
 
         Args:
             message: names the chunk.
@@ -108,7 +109,6 @@ class Lane:
 
         Raises:
             StoreError: if the store stays away; the chunk stays claimed until its lease ends.
-            ModelUnavailable: if the job's model cannot be loaded.
         """
         asked_at = self._clock()
         claim = self._patient(
@@ -134,6 +134,11 @@ class Lane:
             committed = len(claim.items)
         except ClaimLost as lost:
             log.warning("dropped: %s", lost)
+        except ModelUnavailable as error:
+            # No lane like this one could do better; other jobs have other models.
+            log.error("job paused: %s job=%s", error, claim.job)
+            self._patient(self._store.jobs.pause, claim.job, str(error))
+            self._patient(self._store.ledger.release, claim)
         finally:
             self._heartbeat.ended(committed)
             self._ended_at = self._clock()

@@ -14,7 +14,7 @@ from tagmill.store.outcomes import insert_for
 from tagmill.store.schema import chunks, epoch_now, lanes
 
 SEEN_WITHIN_S = 30.0
-"""A lane that was not seen for that long is not alive: it missed three beats."""
+"""A lane that was not seen for that long is not alive: it missed several beats."""
 
 GONE_AFTER_S = 3600.0
 """For how long a lane that was not seen any more is remembered."""

@@ -186,6 +186,16 @@ class Ledger:
                 )
             )
 
+    def release(self, claim: ClaimedChunk) -> None:
+        """Put a claimed chunk back as it was: nobody worked on it."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(chunks)
+                .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
+                .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
+                .values(state=ChunkState.QUEUED, lease_until=None)
+            )
+
     def split(self, claim: ClaimedChunk, *, lane: str) -> range:
         """Give up on a claimed chunk as a whole: two halves take its place.
 
