@@ -34,6 +34,10 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its lanes without a word."""
         for process in [*psutil.Process(self.pid).children(recursive=True)] if self._runs() else []:
             process.kill()
         self._process.kill()
