@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from typing import Any
 
+from amqp.exceptions import AMQPError, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
 
 from tagmill.contract import (
     CONTROL_QUEUE,
@@ -31,6 +34,10 @@ SOCKET_TIMEOUT_S = 20.0
 VISIBILITY_TIMEOUT_S = 36 * TASK_TIME_LIMIT_S
 """When Redis hands an unacknowledged message to somebody else: far above the time limit, since
 before that the ledger's lease has already done it."""
+
+_PASSWORD = re.compile(r"(://[^:@/;]*):[^@/;]*@")
+
+_ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError)
 
 QUEUES = (LABEL_QUEUE, TRAIN_QUEUE, CONTROL_QUEUE)
 
@@ -157,8 +164,8 @@ class Broker:
                         priority=self._priorities[message.priority],
                         producer=producer,
                     )
-        except (OperationalError, KombuError, OSError) as error:
-            raise BrokerError(f"the broker took no message: {error}") from error
+        except _ERRORS as error:
+            raise self._refusal("took no message", error) from error
 
     def check(self) -> None:
         """Look whether the broker answers.
@@ -183,14 +190,20 @@ class Broker:
                     return int(channel.queue_declare(queue=name, passive=True).message_count)
                 except connection.channel_errors:
                     return 0  # no such queue yet
-        except (OperationalError, KombuError, OSError) as error:
-            raise BrokerError(f"the broker {self.name} does not answer: {error}") from error
+        except _ERRORS as error:
+            raise self._refusal("does not answer", error) from error
+
+    def _refusal(self, what: str, error: Exception) -> BrokerError:
+        reason = " ".join(str(error).split())
+        if isinstance(error, PreconditionFailed):
+            what = "has a queue of that name and another kind"
+            reason += ": delete it, or set TAGMILL_NAMESPACE"
+        return BrokerError(f"the broker {self.name} {what}: {reason}")
 
     @property
     def name(self) -> str:
         """The address without its password, for people."""
-        with self._app.connection_for_write() as connection:
-            return str(connection.as_uri())
+        return _PASSWORD.sub(r"\1@", self._app.conf.broker_url)
 
     def close(self) -> None:
         """Close all connections."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from amqp.exceptions import PreconditionFailed
 from kombu import Connection
 from support.brokers import sentinel, tls_before, valkey
 from support.polling import missing
@@ -139,8 +140,9 @@ def test_sentinel_without_the_masters_name_is_said() -> None:
 
 def test_rabbitmq_delivers_what_is_sent_from_quorum_queues(rabbit: Settings) -> None:
     check_delivery(rabbit)
-    for queue in celery_app(rabbit).conf.task_queues:
-        assert queue.queue_arguments == {"x-queue-type": "quorum"}
+    with Connection(RABBIT) as connection, pytest.raises(PreconditionFailed, match="quorum"):
+        name = f"{rabbit.namespace}.{LABEL_QUEUE}"
+        connection.default_channel.queue_declare(name, durable=True, auto_delete=False)
 
 
 def test_rabbitmq_takes_every_priority(rabbit: Settings) -> None:
@@ -178,3 +180,22 @@ def test_messages_hold_job_and_number_and_no_more(server: int) -> None:
     assert sent["content-type"] == "application/json"
     assert len(json.dumps(sent)) < 2000
     broker.close()
+
+
+def test_queue_of_another_kind_in_the_way_is_said(rabbit: Settings) -> None:
+    name = f"{rabbit.namespace}.{LABEL_QUEUE}"
+    with Connection(RABBIT) as connection:
+        connection.default_channel.queue_declare(name, durable=True, auto_delete=False)
+    broker = Broker(rabbit)
+    with pytest.raises(BrokerError, match="another kind.*delete it, or set TAGMILL_NAMESPACE"):
+        broker.send(messages(1))
+    broker.close()
+
+
+def test_password_is_left_out_of_the_name() -> None:
+    for url, name in {
+        "redis://127.0.0.1:1/0": "redis://127.0.0.1:1/0",
+        "redis://:hush@h:1/0": "redis://@h:1/0",
+        "amqp://user:hush@h:1//": "amqp://user@h:1//",
+    }.items():
+        assert Broker(load_settings(broker_url=url)).name == name

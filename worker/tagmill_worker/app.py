@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
+
+from celery.worker import consumer
 
 from tagmill.broker import Broker, celery_app, queue_name
 from tagmill.settings import Settings
@@ -13,6 +15,22 @@ from tagmill.tick import tick
 from tagmill_worker.lane import lane_of
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
+    """Celery's, without the 28 queues that it makes on RabbitMQ for messages with a delay.
+
+    We send none with a delay.
+    """
+
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]  # as above
+        """The steps of its start."""
+
+        default_steps: ClassVar = [
+            step
+            for step in consumer.Consumer.Blueprint.default_steps
+            if "DelayedDelivery" not in step
+        ]
 
 
 def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
@@ -37,6 +55,7 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     if slot.gpu is not None and settings.classifier == "auto":
         settings = settings.model_copy(update={"classifier": "keras"})
     app: Any = celery_app(settings)  # Celery ships no types
+    app.conf.worker_consumer = Consumer
     broker = Broker(settings)
     store = Store(settings.store_address)
     register(

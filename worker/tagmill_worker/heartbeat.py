@@ -22,6 +22,7 @@ STALLED_S = 120.0
 """A lane that got on with nothing for that long is no longer called alive."""
 
 _WINDOW_S = 60.0  # of the rate
+_PAUSE_S = 5.0
 
 
 class Heartbeat:
@@ -79,8 +80,11 @@ class Heartbeat:
 
     def took(self, claim: ClaimedChunk) -> None:
         """A chunk is in hand now."""
+        now = self._clock()
+        if now - self._moved_at > _PAUSE_S:  # the rate is that of a lane at work
+            self._done = deque([(now, self._note.done)])
         self._claim = claim
-        self._moved_at = self._clock()
+        self._moved_at = now
         self._note = replace(
             self._note,
             state=LaneState.LABELLING,

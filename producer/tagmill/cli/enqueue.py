@@ -224,8 +224,8 @@ class _Lonely:
             self._is_lonely = False
         elif now - self._asked_at > LONELY_S:
             self._asked_at = now
-            self._is_lonely = not self._client.workers()
-            if self._is_lonely:
+            was_lonely, self._is_lonely = self._is_lonely, not self._client.workers()
+            if self._is_lonely and not was_lonely:
                 view.say("no lane is alive: start one with 'tagmill worker'")
         return self._is_lonely
 

@@ -26,8 +26,7 @@ class LiveProgress:
     """Shows how far a job is: a line that changes on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._seen_at: deque[tuple[float, int]] = deque([(self._started, 0)])
+        self._seen_at: deque[tuple[float, int]] = deque()
         self._shown_at = 0.0
         self._live: Live | None = None
 
