@@ -140,8 +140,8 @@ def test_sentinel_without_the_masters_name_is_said() -> None:
 
 def test_rabbitmq_delivers_what_is_sent_from_quorum_queues(rabbit: Settings) -> None:
     check_delivery(rabbit)
+    name = f"{rabbit.namespace}.{LABEL_QUEUE}"
     with Connection(RABBIT) as connection, pytest.raises(PreconditionFailed, match="quorum"):
-        name = f"{rabbit.namespace}.{LABEL_QUEUE}"
         connection.default_channel.queue_declare(name, durable=True, auto_delete=False)
 
 
@@ -187,7 +187,7 @@ def test_queue_of_another_kind_in_the_way_is_said(rabbit: Settings) -> None:
     with Connection(RABBIT) as connection:
         connection.default_channel.queue_declare(name, durable=True, auto_delete=False)
     broker = Broker(rabbit)
-    with pytest.raises(BrokerError, match="another kind.*delete it, or set TAGMILL_NAMESPACE"):
+    with pytest.raises(BrokerError, match=r"another kind.*delete it, or set TAGMILL_NAMESPACE"):
         broker.send(messages(1))
     broker.close()
 

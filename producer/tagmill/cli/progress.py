@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter, deque
@@ -27,7 +28,7 @@ class LiveProgress:
 
     def __init__(self) -> None:
         self._seen_at: deque[tuple[float, int]] = deque()
-        self._shown_at = 0.0
+        self._shown_at = -math.inf
         self._live: Live | None = None
 
     def __enter__(self) -> LiveProgress:
