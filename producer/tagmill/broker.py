@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from amqp.exceptions import AMQPError, PreconditionFailed
 from celery import Celery
@@ -35,6 +36,8 @@ VISIBILITY_TIMEOUT_S = 36 * TASK_TIME_LIMIT_S
 """When Redis hands an unacknowledged message to somebody else: far above the time limit, since
 before that the ledger's lease has already done it."""
 
+SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
+
 _PASSWORD = re.compile(r"(://[^:@/;]*):[^@/;]*@")
 
 _ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError)
@@ -60,11 +63,12 @@ def celery_app(settings: Settings) -> Celery:
             ``sentinel://…``, ``amqp://…`` or ``amqps://…``. Nothing connects here.
 
     Raises:
-        BrokerError: if no broker is set.
+        BrokerError: if no broker is set, or its URL cannot be one.
     """
     if settings.broker_url is None:
         raise BrokerError("no broker: set TAGMILL_BROKER_URL, as redis://host:6379/0")
     url = settings.broker_url.get_secret_value()
+    _check_url(url)
     if url.startswith("sentinel") and not settings.broker_master:
         raise BrokerError("Sentinels need the name of the master: set TAGMILL_BROKER_MASTER")
     app = Celery("tagmill", broker=url, set_as_current=False)
@@ -84,7 +88,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_disable_prefetch=not _is_amqp(url),  # which only Redis' transport knows
         worker_soft_shutdown_timeout=30.0,
         worker_enable_soft_shutdown_on_idle=False,
-        worker_proc_alive_timeout=120.0,  # a lane warms its model up before it says it is alive
+        worker_proc_alive_timeout=600.0,  # a lane warms its model up before it says it is alive
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -94,6 +98,23 @@ def celery_app(settings: Settings) -> Celery:
         broker_use_ssl=_tls(settings, url),
     )
     return app
+
+
+def _check_url(url: str) -> None:
+    """Refuse what Kombu would stumble over later. Nothing of the URL is quoted: it has secrets."""
+    for part in url.split(";"):
+        try:
+            split = urlsplit(part)
+            split.port  # noqa: B018  # a property that checks
+        except ValueError as error:
+            raise BrokerError(
+                "TAGMILL_BROKER_URL cannot be read: is its port a number, and every '/', '@' and "
+                "':' of the password written as %2F, %40 and %3A?"
+            ) from error
+        if split.scheme not in SCHEMES or not (split.hostname or split.path):
+            raise BrokerError(
+                f"TAGMILL_BROKER_URL is of no kind that tagmill knows: {', '.join(SCHEMES)}"
+            )
 
 
 def _is_amqp(url: str) -> bool:

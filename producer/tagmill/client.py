@@ -15,21 +15,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagmill.contract import BY_HAND, ErrorCode, JobState, Priority, Status
-from tagmill.enqueue import Plan, begun, enqueue, plan, position
+from tagmill.enqueue import RETRY_CHUNK_ITEMS, Plan, begun, plan
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.filters import Filter
-from tagmill.follow import follow
+from tagmill.follow import default_every_s
+from tagmill.listing import Listener, list_source
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
-from tagmill.sources import Selection, Source, open_source
+from tagmill.sources import Selection, Source, open_source, source_name
 from tagmill.store import Job, LaneNote, Result, Store
 from tagmill.store.lanes import SEEN_WITHIN_S
 from tagmill.watch import Feed, Progress
@@ -41,36 +41,17 @@ EXPECTED_LANES = 8
 """What chunks are cut for while no lane is alive yet."""
 
 
-class Listener:
-    """Is told how a listing gets on; each method may be overridden."""
-
-    def on_job(self, job: Job) -> None:
-        """The job is made, nothing is listed yet."""
-
-    def on_page(self, job: Job) -> None:
-        """A page of the listing is written; ``job`` is how it stands."""
-
-    def on_trouble(self, error: Exception) -> None:
-        """A source that is followed could not be looked at; the next look goes on."""
-
-    def on_passed_over(self, passed_over: Counter[str]) -> None:
-        """The listing is complete; entries that were left out, counted by reason."""
-
-
 class Client:
     """A producer: enqueues jobs, watches them, reads what came of them.
 
+    Nothing connects before the first use.
+
     Args:
         settings: as the environment says, where none are given.
-
-    Raises:
-        StoreError: if the store is away or of another version.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
-        self.store = Store(self.settings.store_address)
-        self.store.prepare()
         self._s3 = S3(self.settings)
 
     def __enter__(self) -> Client:
@@ -88,7 +69,21 @@ class Client:
         """Close all connections."""
         if "broker" in self.__dict__:
             self.broker.close()
-        self.store.close()
+        if "store" in self.__dict__:
+            self.store.close()
+
+    @cached_property
+    def store(self) -> Store:
+        """The store that TAGMILL_STORE_URL names, else SQLite in the state folder.
+
+        Raises:
+            StoreError: if it is away or of another version.
+        """
+        if self.settings.store_url is None:
+            self.settings.state_dir.mkdir(parents=True, exist_ok=True)
+        made = Store(self.settings.store_address)
+        made.prepare()
+        return made
 
     @cached_property
     def broker(self) -> Broker:
@@ -111,7 +106,8 @@ class Client:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         priority: Priority = Priority.NORMAL,
-        follow_s: float | None = None,
+        follow: bool = False,
+        every_s: float | None = None,
         listener: Listener | None = None,
     ) -> Job:
         """List a source and wake lanes up for what is new or changed in it.
@@ -124,7 +120,8 @@ class Client:
             include: patterns of names to list.
             exclude: patterns of names to leave out.
             priority: which of two jobs lanes take first.
-            follow_s: go on for ever, looking at the source that often at least.
+            follow: go on with what arrives, until the job is cancelled.
+            every_s: seconds between two looks at all of a source that is followed.
             listener: is told how the listing gets on.
 
         Returns:
@@ -139,18 +136,24 @@ class Client:
         selection = Selection(include=tuple(include), exclude=tuple(exclude))
         opened = self._open(source, selection)
         version = self.model(model)
-        found = begun(opened) if follow_s is None else None
-        job = self._going_on(opened, str(version), top_k, selection) if follow_s else None
-        job = job or self.store.jobs.create(
-            source=opened.name,
-            model=str(version),
-            top_k=top_k,
-            fresh_since=None if again else 0.0,
-            include=selection.include,
-            exclude=selection.exclude,
-            priority=priority,
-            follow_s=follow_s,
-        )
+        follow_s = (every_s or default_every_s(opened)) if follow else None
+        found = None if follow else begun(opened)
+        asked: dict[str, Any] = {
+            "source": opened.name,
+            "model": str(version),
+            "top_k": top_k,
+            "include": selection.include,
+            "exclude": selection.exclude,
+        }
+        job = self._following(again, **asked) if follow else None
+        if job is None:
+            fresh_since = None if again else 0.0
+            job = self.store.jobs.create(
+                **asked, fresh_since=fresh_since, priority=priority, follow_s=follow_s
+            )
+        else:
+            self.store.jobs.follow(job.id, follow_s=follow_s, priority=priority)
+            job = self.job(job.id)
         listener = listener or Listener()
         listener.on_job(job)
         return self._list(opened, job, found, listener)
@@ -220,8 +223,7 @@ class Client:
         if source is None:
             found = self.store.jobs.recent(1)
         else:
-            name = self._open(source, Selection()).name
-            newest = self.store.jobs.of_source(name)
+            newest = self.store.jobs.of_source(source_name(source))
             found = [newest] if newest else []
         if not found:
             of = f" of {source}" if source else ""
@@ -312,7 +314,7 @@ class Client:
         """
         job = self.job(job_id)
         requeued = self.store.retries.requeue_failed(
-            job.id, chunk_items=min(self.settings.chunk_items, 32), codes=codes
+            job.id, chunk_items=min(self.settings.chunk_items, RETRY_CHUNK_ITEMS), codes=codes
         )
         if not requeued:
             which = f" with {', '.join(sorted(codes))}" if codes else ""
@@ -329,11 +331,12 @@ class Client:
             source, leave_out=self.settings.state_dir, s3=self._s3, selection=selection
         )
 
-    def _going_on(self, source: Source, model: str, top_k: int, selection: Selection) -> Job | None:
+    def _following(self, again: bool, **asked: Any) -> Job | None:
         """The job that follows a source already: stopped, it goes on."""
-        asked = {"include": selection.include, "exclude": selection.exclude}
-        found = self.store.jobs.unfinished(source=source.name, model=model, top_k=top_k, **asked)
-        return next((job for job in reversed(found) if job.follow_s is not None), None)
+        found = [job for job in self.store.jobs.unfinished(**asked) if job.follow_s is not None]
+        if found and again:
+            raise UsageError(f"job {found[-1].id} follows that source: cancel it to begin again")
+        return found[-1] if found else None
 
     def _list(
         self,
@@ -342,31 +345,13 @@ class Client:
         found: Iterator[tuple[str, str]] | None,
         listener: Listener,
     ) -> Job:
-        lanes = len(self.workers()) or EXPECTED_LANES
-
-        def report() -> None:
-            listener.on_page(self.store.jobs.get(job.id))
-
-        if job.follow_s is not None:
-            follow(
-                source,
-                job,
-                store=self.store,
-                send=self.broker.send,
-                on_page=report,
-                on_trouble=listener.on_trouble,
-            )
-        else:
-            after = position(self.store, job)
-            enqueue(
-                found or source.items(after),
-                job,
-                store=self.store,
-                send=self.broker.send,
-                lanes=lanes,
-                chunk_items=self.settings.chunk_items,
-                on_page=report,
-                after=after,
-            )
-        listener.on_passed_over(source.passed_over)
-        return self.store.jobs.get(job.id)
+        return list_source(
+            source,
+            job,
+            found=found,
+            store=self.store,
+            send=self.broker.send,
+            lanes=len(self.workers()) or EXPECTED_LANES,
+            chunk_items=self.settings.chunk_items,
+            listener=listener,
+        )

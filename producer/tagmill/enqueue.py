@@ -23,6 +23,9 @@ PAGE_ITEMS = 4096
 FIRST_CHUNK_ITEMS = 32
 """Of each lane's first chunk: the first labels are there soon, on slow cores too."""
 
+RETRY_CHUNK_ITEMS = 32
+"""Of a chunk of failed items: few fail, and all lanes may have some of them."""
+
 LEAST_CHUNK_ITEMS = 8
 """Below that many items a chunk's own cost shows beside its images'."""
 

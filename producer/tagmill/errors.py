@@ -10,6 +10,7 @@
     │   └── UnknownJob        no such job in the store
     ├── MissingError          a service, file or package is missing (exit 3)
     │   ├── ModelUnavailable  a model could not be built: no weights and no way to get them
+    │   │   └── ModelAway     a model cannot be had for now: the registry is away, this disk full
     │   ├── StateFolderError  the state folder is in use, of another version, or not writable
     │   ├── StoreError        the results store is away, full, or of another version
     │   │   └── StoreFull     no room left where the store writes
@@ -67,6 +68,10 @@ class MissingError(TagmillError):
 
 class ModelUnavailable(MissingError):
     """A model version is not in the registry and could not be built."""
+
+
+class ModelAway(ModelUnavailable):
+    """A model version cannot be had for now: another try may succeed."""
 
 
 class StateFolderError(MissingError):

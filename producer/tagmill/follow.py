@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from tagmill.contract import ChunkMessage, Item, JobState
 from tagmill.enqueue import PAGE_ITEMS, chunk_sizes, messages
 from tagmill.errors import MissingError, SourceError, UsageError
-from tagmill.sources import BucketSource, FolderSource, Source, readable
+from tagmill.sources import BucketSource, FolderSource, Source, path_of, readable
 from tagmill.store import Job, Page, Store
 from tagmill.store.schema import uri_hash
 
@@ -25,11 +25,24 @@ CHUNK_ITEMS = 32
 SETTLED_S = 1.0
 """A file that was written to within that time may not be whole yet."""
 
-WHOLE_LOOK_S = 600.0
-"""Between two looks at a whole folder, whose changes are told besides."""
+FOLDER_EVERY_S, BUCKET_EVERY_S = 600.0, 30.0
+"""Between two looks at a whole source: a folder's changes are told besides."""
 
 NOTICE_S = 1.0
 """For how long a follower may not notice that its job was cancelled."""
+
+
+def default_every_s(source: Source) -> float:
+    """Seconds between two looks at a whole source.
+
+    Raises:
+        UsageError: if the source is of a kind that cannot be followed.
+    """
+    if isinstance(source, BucketSource):
+        return BUCKET_EVERY_S
+    if isinstance(source, FolderSource):
+        return FOLDER_EVERY_S
+    raise UsageError(f"{readable(source.name)}: only folders and buckets can be followed")
 
 
 def follow(
@@ -48,21 +61,21 @@ def follow(
         job: that follows it.
         store: where it lives.
         send: wakes lanes up.
-        on_page: called after each look that found something.
+        on_page: called after each page that was written.
         on_trouble: called with what kept a look from its end; the next one goes on.
 
     Raises:
-        UsageError: if the source is of another kind.
+        UsageError: if the source is of another kind, or another producer follows with the job.
         SourceError, StoreError, BrokerError: if the first look fails.
     """
     arrivals = _Arrivals(store, job)
     is_first = True
-    for changed in _looks(source, job.follow_s or WHOLE_LOOK_S):
-        found = source.items() if changed is None else iter(changed)
+    for found in _looks(source, job.follow_s or default_every_s(source), arrivals.forget_done):
         try:
             while page := list(islice(found, PAGE_ITEMS)):
-                if _append(arrivals.new_among(page), job, store=store, send=send):
-                    arrivals.take(page)
+                seqs = arrivals.append(page)
+                if seqs:
+                    send(messages(job, seqs))
                     on_page()
             if store.jobs.get(job.id).state is not JobState.LISTING:
                 return
@@ -73,42 +86,51 @@ def follow(
         is_first = False
 
 
-def _append(
-    new: Sequence[tuple[str, str]],
-    job: Job,
-    *,
-    store: Store,
-    send: Callable[[Sequence[ChunkMessage]], None],
-) -> bool:
-    if not new:
-        return False
-    start = store.jobs.get(job.id).listed
-    items = [Item(n=start + i, uri=uri, version=version) for i, (uri, version) in enumerate(new)]
-    rest = iter(items)
-    sizes = chunk_sizes(len(items), lanes=1, most=CHUNK_ITEMS, is_first=False, is_last=False)
-    chunks = [list(islice(rest, size)) for size in sizes]
-    cursor = str(start + len(items))
-    after = str(start) if start else None
-    seqs = store.ledger.append(job.id, Page(chunks=chunks, skipped=[], cursor=cursor, after=after))
-    if seqs is None and store.jobs.get(job.id).state is JobState.LISTING:
-        raise UsageError(f"another producer is following with job {job.id}: leave it to that one")
-    if seqs:
-        send(messages(job, seqs))
-    return seqs is not None
-
-
 class _Arrivals:
-    """Tells what a job has not been given yet.
+    """Gives a job what it has not been given yet.
 
     What has an outcome is in the store; what is on its way to one is kept here as 64-bit hashes.
+    Only one follower at a time gets past the job's cursor.
     """
 
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
         self._job = job
-        self._under_way = {_mark(i.uri, i.version) for i in store.ledger.open_items(job.id)}
+        self._cursor = store.jobs.cursor(job.id)  # before the items: another's come with another
+        self._under_way: set[int] = set()
+        self.forget_done()
 
-    def new_among(self, page: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def forget_done(self) -> None:
+        """Keep of what is under way what still is."""
+        open_items = self._store.ledger.open_items(self._job.id)
+        self._under_way = {_mark(item.uri, item.version) for item in open_items}
+
+    def append(self, page: Sequence[tuple[str, str]]) -> range:
+        """Write what is new in a page; the ``seq`` of its chunks."""
+        new = self._new_among(page)
+        if not new:
+            return range(0)
+        start = int(self._cursor or 0)
+        items = [
+            Item(n=start + i, uri=uri, version=version) for i, (uri, version) in enumerate(new)
+        ]
+        rest = iter(items)
+        sizes = chunk_sizes(len(items), lanes=1, most=CHUNK_ITEMS, is_first=False, is_last=False)
+        chunks = [list(islice(rest, size)) for size in sizes]
+        cursor = str(start + len(items))
+        written = Page(chunks=chunks, skipped=[], cursor=cursor, after=self._cursor)
+        seqs = self._store.ledger.append(self._job.id, written)
+        if seqs is None:
+            if self._store.jobs.get(self._job.id).state is JobState.LISTING:
+                raise UsageError(
+                    f"another producer follows with job {self._job.id}: leave it to that one"
+                )
+            return range(0)
+        self._cursor = cursor
+        self._under_way |= {_mark(uri, version) for uri, version in new}
+        return seqs
+
+    def _new_among(self, page: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         known = self._store.outcomes.known(
             dict(page),
             model=self._job.model,
@@ -116,53 +138,78 @@ class _Arrivals:
             since=self._job.fresh_since,
             tried_by=self._job.id,
         )
-        self._under_way -= {_mark(uri, version) for uri, version in page if uri in known}
         return [
             (uri, version)
             for uri, version in page
             if uri not in known and _mark(uri, version) not in self._under_way
         ]
 
-    def take(self, page: Iterable[tuple[str, str]]) -> None:
-        self._under_way |= {_mark(uri, version) for uri, version in page}
-
 
 def _mark(uri: str, version: str) -> int:
     return uri_hash(f"{version} {uri}")
 
 
-def _looks(source: Source, every_s: float) -> Iterator[list[tuple[str, str]] | None]:
-    """When to look, and at what: items that changed, perhaps none, or ``None`` for all."""
+def _looks(
+    source: Source, every_s: float, before_whole: Callable[[], None]
+) -> Iterator[Iterator[tuple[str, str]]]:
+    """What to look at, whenever there may be something, at least every `NOTICE_S`: its items.
+
+    Args:
+        source: that is followed.
+        every_s: seconds between two looks at all of it.
+        before_whole: called before each of those.
+    """
     if isinstance(source, BucketSource):
         while True:
-            yield None
+            before_whole()
+            yield source.items()
             again_at = time.monotonic() + every_s
             while (left_s := again_at - time.monotonic()) > 0:
                 time.sleep(min(left_s, NOTICE_S))
-                yield []
-    if not isinstance(source, FolderSource):
-        raise UsageError(f"{readable(source.name)}: only folders and buckets can be followed")
+                yield iter(())
+    if isinstance(source, FolderSource):
+        yield from _looks_at_folder(source, every_s, before_whole)
+
+
+def _looks_at_folder(
+    source: FolderSource, every_s: float, before_whole: Callable[[], None]
+) -> Iterator[Iterator[tuple[str, str]]]:
     try:
         from watchfiles import watch
     except ImportError as error:
         raise MissingError("following a folder needs pip install 'tagmill[follow]'") from error
-    changes = watch(
-        source.path, yield_on_timeout=True, rust_timeout=round(NOTICE_S * 500), raise_interrupt=True
-    )
+    wake_ms = round(NOTICE_S * 500)
+    changes = watch(source.path, yield_on_timeout=True, rust_timeout=wake_ms, raise_interrupt=True)
     next(changes)  # from here on nothing is missed
-    yield None
-    looked_at = time.monotonic()
+    again_at = time.monotonic()
     unsettled: set[str] = set()
     for change in changes:
-        unsettled |= {path for _, path in change}
-        if time.monotonic() - looked_at > every_s or any(map(os.path.isdir, unsettled)):
-            looked_at = time.monotonic()
-            unsettled.clear()
-            yield None
-            continue
+        for _, path in change:
+            unsettled |= _files_below(path) if os.path.isdir(path) else {path}
+        if time.monotonic() >= again_at:
+            again_at = time.monotonic() + every_s
+            before_whole()
+            yield _settled_only(source.items(), unsettled)
         settled = {path for path in unsettled if _is_settled(path)}
         unsettled -= settled
-        yield [item for path in sorted(settled) if (item := source.item(path))]
+        yield iter([item for path in sorted(settled) if (item := source.item(path))])
+
+
+def _settled_only(
+    items: Iterator[tuple[str, str]], unsettled: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Items that are whole, as far as one can tell; the paths of the others go to ``unsettled``."""
+    for uri, version in items:
+        changed_ns = version.partition("-")[2]
+        if changed_ns and 0 <= time.time() - int(changed_ns) / 1e9 < SETTLED_S:
+            unsettled.add(path_of(uri))
+        else:
+            yield uri, version
+
+
+def _files_below(folder: str) -> set[str]:
+    """The files of a folder that came as a whole, for its own files are told of one by one."""
+    return {os.path.join(below, name) for below, _, names in os.walk(folder) for name in names}
 
 
 def _is_settled(path: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from tagmill.contract import BY_HAND, ErrorCode, JobState
 from tagmill.embedded import Servers
-from tagmill.enqueue import begun, enqueue
+from tagmill.enqueue import RETRY_CHUNK_ITEMS, begun, enqueue
 from tagmill.errors import UsageError, WorkerStopped
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
@@ -114,7 +114,7 @@ def retry_failed(
         )
     feed = Feed(store, job)
     requeued = store.retries.requeue_failed(
-        job.id, chunk_items=min(settings.chunk_items, 32), codes=codes
+        job.id, chunk_items=min(settings.chunk_items, RETRY_CHUNK_ITEMS), codes=codes
     )
     if not requeued and job.state is JobState.DONE:
         which = f" with {', '.join(sorted(codes))}" if codes else ""

@@ -15,7 +15,7 @@ from tagmill.settings import Settings, load_settings
 from tagmill.sources import file_uri
 from tagmill.store import LaneNote, LaneState, Page, Store
 from tagmill_worker.heartbeat import Heartbeat
-from tagmill_worker.lane import MOST_LOSSES, STORE_TRIES, Lane
+from tagmill_worker.lane import MOST_LOSSES, SHARED_STORE_TRIES, STORE_TRIES, Lane
 from tagmill_worker.loading import Loader
 
 
@@ -137,7 +137,7 @@ def test_commit_that_cannot_be_is_raised_and_the_chunk_is_done_by_the_next_lane(
     settings: Settings, store: Store, job: str, error: StoreError
 ) -> None:
     ledger = store.ledger
-    store.ledger = Flaky(store, [error] * STORE_TRIES)  # type: ignore[assignment]
+    store.ledger = Flaky(store, [error] * SHARED_STORE_TRIES)  # type: ignore[assignment]
     with pytest.raises(StoreError):
         lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=False)
     store.ledger = ledger

@@ -13,9 +13,10 @@ from support.brokers import valkey
 from support.ledger import SUMMARY, outcomes
 from support.polling import until
 
-from tagmill.client import Client, Listener
+from tagmill.client import Client
 from tagmill.contract import ErrorCode, JobState
-from tagmill.errors import UsageError
+from tagmill.errors import BrokerError, UsageError
+from tagmill.listing import Listener
 from tagmill.settings import load_settings
 from tagmill.store import Job, Store
 
@@ -56,6 +57,7 @@ class Following(Listener):
         self.client = client
         self.job: Job | None = None
         self.troubles: list[Exception] = []
+        self.refusal = ""
         self._stop = False
         self._thread = threading.Thread(target=self._follow, args=(source, every_s), daemon=True)
 
@@ -79,7 +81,10 @@ class Following(Listener):
         self.troubles.append(error)
 
     def _follow(self, source: str, every_s: float) -> None:
-        self.client.enqueue(source, follow_s=every_s, listener=self)
+        try:
+            self.client.enqueue(source, follow=True, every_s=every_s, listener=self)
+        except UsageError as error:
+            self.refusal = str(error)
 
     def listed(self) -> int:
         assert self.job is not None
@@ -178,5 +183,106 @@ def test_what_cannot_be_followed_is_said(make_client: Callable[[], Client], tmp_
     (tmp_path / "one.jpg").write_bytes(b"x")
     client = make_client()
     with pytest.raises(UsageError, match="only folders and buckets can be followed"):
-        client.enqueue(str(tmp_path / "one.jpg"), follow_s=1.0)
+        client.enqueue(str(tmp_path / "one.jpg"), follow=True)
     client.close()
+
+
+def test_of_two_followers_of_a_job_one_is_refused_and_nothing_comes_twice(
+    make_client: Callable[[], Client], bucket: Any
+) -> None:
+    bucket.put_object(Key="a.jpg", Body=b"a")
+    source = f"s3://{bucket.name}/"
+    with (
+        Following(make_client(), source) as first,
+        Following(make_client(), source) as second,
+    ):
+        assert first.job is not None
+        until(lambda: first.listed() == 1)
+        for n in range(3):
+            bucket.put_object(Key=f"new{n}.jpg", Body=b"n")
+            until(lambda n=n: first.listed() == n + 2)  # type: ignore[misc]
+        until(lambda: first.refusal or second.refusal)
+        assert not (first.refusal and second.refusal)
+        assert "another producer follows" in first.refusal + second.refusal
+        uris = [item.uri for item in first.client.store.ledger.open_items(first.job.id)]
+        assert len(uris) == len(set(uris)) == 4
+
+
+def test_broker_that_fails_after_the_page_was_written_doubles_nothing(
+    make_client: Callable[[], Client], bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client()
+    fails = [False]
+    send = client.broker.send
+
+    def failing(messages: Any) -> None:
+        if fails[0]:
+            fails[0] = False
+            raise BrokerError("away")
+        send(messages)
+
+    monkeypatch.setattr(client.broker, "send", failing)
+    bucket.put_object(Key="a.jpg", Body=b"a")
+    with Following(client, f"s3://{bucket.name}/") as following:
+        until(lambda: following.listed() == 1)
+        fails[0] = True
+        bucket.put_object(Key="b.jpg", Body=b"b")
+        until(lambda: following.troubles)
+        bucket.put_object(Key="c.jpg", Body=b"c")
+        until(lambda: following.listed() == 3)
+        items = client.store.ledger.open_items(following.job.id)  # type: ignore[union-attr]
+        assert sorted(item.uri[-5:] for item in items) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_file_that_is_being_written_is_taken_once_it_is_whole(
+    make_client: Callable[[], Client], tmp_path: Path
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    with Following(make_client(), str(folder)) as following:
+        until(lambda: following.listed() == 0)
+        (folder / "new").mkdir()
+        slow = folder / "new" / "slow.jpg"
+        looked_at = [0]
+
+        def grows() -> bool:
+            looked_at[0] += 1
+            with slow.open("ab") as file:
+                file.write(b"x")
+            return looked_at[0] == 100
+
+        until(grows)
+        until(lambda: following.listed() == 1)
+        (item,) = following.client.store.ledger.open_items(following.job.id)  # type: ignore[union-attr]
+        assert item.version.startswith("100-")
+
+
+def test_failures_of_a_followed_source_can_be_retried_while_it_is_followed(
+    make_client: Callable[[], Client], bucket: Any
+) -> None:
+    bucket.put_object(Key="a.jpg", Body=b"a")
+    with Following(make_client(), f"s3://{bucket.name}/") as following:
+        until(lambda: following.listed() == 1)
+        following.label(ErrorCode.UNAVAILABLE)
+        job = following.job
+        assert job is not None
+        assert following.client.retry(job.id, codes=[ErrorCode.UNAVAILABLE]) == 1
+        following.label()
+        bucket.put_object(Key="b.jpg", Body=b"b")
+        until(lambda: following.listed() == 2)
+        following.label()
+        done = following.client.job(job.id)
+        assert (done.state, done.ok, done.failed) == (JobState.LISTING, 2, 0)
+
+
+def test_following_anew_with_other_options_changes_them(
+    make_client: Callable[[], Client], bucket: Any
+) -> None:
+    source = f"s3://{bucket.name}/"
+    client = make_client()
+    job = client.store.jobs.create(source=source, model="mobilenet_v2@1", top_k=5, follow_s=99)
+    with pytest.raises(UsageError, match="cancel it to begin again"):
+        client.enqueue(source, follow=True, again=True)
+    with Following(client, source) as following:
+        assert following.job is not None
+        assert (following.job.id, following.job.follow_s) == (job.id, 0.2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from sqlalchemy import text
 from support.ledger import SUMMARY, claim, ended, items, job_with, outcomes
 
 from tagmill.contract import ErrorCode, JobState
@@ -106,3 +109,33 @@ def test_waiting_are_chunks_that_are_queued_or_whose_lease_ran_out(store: Store)
     claim(store, job, 1)
     store.ledger.claim(job.id, 2, lane="hangs", lease_s=-1, redelivered=False)
     assert [message.seq for message in store.retries.waiting(job.id)] == [2, 3]
+
+
+def test_retrying_at_once_queues_every_failed_item_once(store: Store) -> None:
+    job = job_with(store, 30, 30)
+    for seq in (0, 1):
+        ended(store, job, seq, ErrorCode.FORBIDDEN)
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(
+            pool.map(lambda _: store.retries.requeue_failed(job.id, chunk_items=8), range(4))
+        )
+    assert sorted(counts) == [0, 0, 0, 60]
+    again = store.jobs.get(job.id)
+    assert (again.failed, again.open, again.pending) == (0, 60, 8)
+
+
+def test_chunk_that_waits_for_long_is_named_again_though_others_wait_too(store: Store) -> None:
+    job = job_with(store, 1, 1)
+    assert store.retries.release_expired() == []
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE chunks SET lease_until = lease_until - 601 WHERE seq = 1"))
+    assert [message.seq for message in store.retries.release_expired()] == [1]
+    assert store.retries.release_expired() == []
+    assert claim(store, job, 1).losses == 0, "nobody had it"
+
+
+def test_released_chunk_is_as_it_was(store: Store) -> None:
+    job = job_with(store, 1)
+    store.ledger.release(claim(store, job))
+    again = claim(store, job)
+    assert (again.losses, again.attempt) == (0, 2)

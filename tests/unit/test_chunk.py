@@ -9,9 +9,10 @@ import pytest
 
 from tagmill.contract import ErrorCode, Item, Status
 from tagmill.errors import ModelUnavailable, PermanentItemError, TransientItemError
-from tagmill_worker.chunk import TRIES, ChunkLoop
+from tagmill_worker.chunk import ChunkLoop
 from tagmill_worker.fetch import Fetched
 from tagmill_worker.images import Decoded
+from tagmill_worker.patience import TRIES
 
 LABELS = [("n0", "zero"), ("n1", "one"), ("n2", "two")]
 

@@ -50,7 +50,11 @@ def test_cpu_lanes_share_one_slot_and_have_a_core_each(folder: LaneFolder) -> No
     (slot,) = slots = planned(folder, lanes=len(cores()))
     assert [slot.core(i) for i in range(len(cores()))] == cores()
     assert names(slots) == [f"label-cpu{core}" for core in cores()]
-    assert slot.environment({"PATH": "p"}) == {"PATH": "p", "CUDA_VISIBLE_DEVICES": "-1"}
+    assert slot.environment({"PATH": "p"}) == {
+        "PATH": "p",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "REMAP_SIGTERM": "SIGQUIT",
+    }
     free(slots)
 
 

@@ -10,11 +10,13 @@ from celery.worker import consumer
 
 from tagmill.broker import Broker, celery_app, queue_name
 from tagmill.settings import Settings
-from tagmill.store import Store
 from tagmill.tick import tick
 from tagmill_worker.lane import lane_of
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
+
+ENDED_BY_A_LANE = 3
+"""The exit code where a lane met what every lane would meet: no clean end, to be started again."""
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
@@ -57,13 +59,12 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     app: Any = celery_app(settings)  # Celery ships no types
     app.conf.worker_consumer = Consumer
     broker = Broker(settings)
-    store = Store(settings.store_address)
-    register(
+    end = register(
         app,
         partial(lane_of, settings, decode_threads=slot.decode_threads),
         slot=slot,
         send=broker.send,
-        tick=lambda: tick(store, broker),
+        tick=lambda store: tick(store, broker),
         warm_up=warm_up,
     )
     worker = app.Worker(
@@ -79,4 +80,4 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
         quiet=True,
     )
     worker.start()
-    return int(worker.exitcode or 0)
+    return int(worker.exitcode or (ENDED_BY_A_LANE if end.was_asked_for else 0))

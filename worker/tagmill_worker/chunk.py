@@ -18,22 +18,21 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
-from tagmill.errors import ItemError, MissingError, TransientItemError
+from tagmill.errors import ItemError, MissingError
 from tagmill_worker.classifiers import Classifier
 from tagmill_worker.fetch import Fetched, is_remote
 from tagmill_worker.images import Decoded
+from tagmill_worker.patience import Patience
 
 log = logging.getLogger(__name__)
 
-TRIES = 3
-"""Of a transient failure, inside the chunk."""
-
 READ_AHEAD = 8
 """Items of a chunk that are fetched over a network at once, ahead of the one that is labelled."""
+
+GPU_READ_AHEAD = 32
+"""The same for a lane that labels in batches; S3's client has as many connections."""
 
 
 @dataclass(slots=True)
@@ -106,10 +105,11 @@ class ChunkLoop:
         """
         spent = Spent()
         outcomes: list[Outcome] = []
+        patience = Patience(self.fetch, moved=moved, clock=self.clock, sleep=self.sleep)
         reading = (
-            self._reading_ahead(items, spent)
+            self._reading_ahead(items, patience, spent)
             if self.decode_threads
-            else map(self._read, items, self._fetching(items), repeat(spent))
+            else map(self._read, items, self._fetching(items, patience), repeat(spent))
         )
         while len(outcomes) < len(items):  # a classifier may lower its batch size on the way
             start = len(outcomes)
@@ -124,21 +124,25 @@ class ChunkLoop:
             failures=dict(Counter(str(found.error) for found in outcomes if found.error)),
         )
 
-    def _fetching(self, items: Sequence[Item]) -> Iterator[Callable[[], Fetched]]:
+    def _fetching(
+        self, items: Sequence[Item], patience: Patience
+    ) -> Iterator[Callable[[], Fetched]]:
         """For each item what gives its bytes: at once for files, awaited for what is far away."""
         ahead: deque[Callable[[], Fetched]] = deque()
         for item in items:
-            fetch = partial(self._patient, self.fetch, item)
+            fetch = partial(patience, item)
             ahead.append(self._pool.submit(fetch).result if is_remote(item) else fetch)
-            if len(ahead) > (READ_AHEAD if is_remote(item) else 0):
+            if len(ahead) > (self._read_ahead if is_remote(item) else 0):
                 yield ahead.popleft()
         yield from ahead
 
-    def _reading_ahead(self, items: Sequence[Item], spent: Spent) -> Iterator[Read]:
+    def _reading_ahead(
+        self, items: Sequence[Item], patience: Patience, spent: Spent
+    ) -> Iterator[Read]:
         """What was read of each item, in order, the next ones already in the threads' hands."""
         most = self.classifier.batch_size + self.decode_threads
         ahead: deque[Future[tuple[Read, Spent]]] = deque()
-        waiting = zip(items, self._fetching(items), strict=True)
+        waiting = zip(items, self._fetching(items, patience), strict=True)
         try:
             for _ in items:
                 for item, fetch in islice(waiting, most - len(ahead)):
@@ -205,21 +209,15 @@ class ChunkLoop:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch")
+        return ThreadPoolExecutor(self._read_ahead, thread_name_prefix="fetch")
+
+    @property
+    def _read_ahead(self) -> int:
+        return READ_AHEAD if not self.decode_threads else GPU_READ_AHEAD
 
     @cached_property
     def _decoders(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
-
-    @cached_property
-    def _patient(self) -> Retrying:
-        return Retrying(
-            stop=stop_after_attempt(TRIES),
-            wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            retry=retry_if_exception_type(TransientItemError),
-            sleep=self.sleep,
-            reraise=True,
-        )
 
     def _best(self, scores: npt.NDArray[np.float32], top_k: int) -> tuple[Label, ...]:
         # Stable: ties go to the class that the model names first, so that results can be compared.

@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 MOST_BEAT_S = 5.0
 """Between two beats at the most."""
 
-STALLED_S = 120.0
-"""A lane that got on with nothing for that long is no longer called alive."""
+STALLED_S = 240.0
+"""A lane that got on with nothing for that long stops saying that it is alive: well above what it
+tries for when nothing can be read. Its silence is noticed two minutes later (`lane_files`)."""
 
 _WINDOW_S = 60.0  # of the rate
 _PAUSE_S = 5.0
@@ -56,7 +57,8 @@ class Heartbeat:
         self._claim: ClaimedChunk | None = None
         self._moved_at = clock()
         self._done: deque[tuple[float, int]] = deque([(clock(), 0)])
-        self._ended = threading.Event()
+        self._ended = False
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -66,7 +68,8 @@ class Heartbeat:
 
     def stop(self) -> None:
         """End, and take the lane off the list."""
-        self._ended.set()
+        self._ended = True
+        self._due.set()
         if self._thread.is_alive():
             self._thread.join(MOST_BEAT_S)
         try:
@@ -80,9 +83,10 @@ class Heartbeat:
 
     def took(self, claim: ClaimedChunk) -> None:
         """A chunk is in hand now."""
-        now = self._clock()
+        now, is_due = self._clock(), False
         if now - self._moved_at > _PAUSE_S:  # the rate is that of a lane at work
             self._done = deque([(now, self._note.done)])
+            is_due = True
         self._claim = claim
         self._moved_at = now
         self._note = replace(
@@ -92,6 +96,8 @@ class Heartbeat:
             seq=claim.seq,
             model=claim.model,
         )
+        if is_due:  # whoever looks wants to see that it is at work
+            self._due.set()
 
     def moved(self) -> None:
         """The lane got on with the chunk in hand."""
@@ -132,5 +138,9 @@ class Heartbeat:
             self._alive()
 
     def _run(self) -> None:
-        while not self._ended.wait(min(MOST_BEAT_S, self._lease_s / 4)):
+        while True:
+            self._due.wait(min(MOST_BEAT_S, self._lease_s / 4))
+            self._due.clear()
+            if self._ended:
+                return
             self.beat()

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tenacity import (
     Retrying,
@@ -17,7 +18,7 @@ from tenacity import (
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
-from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, StoreFull
+from tagmill.errors import ClaimLost, ModelAway, ModelUnavailable, StoreError, StoreFull
 from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
@@ -31,11 +32,22 @@ MOST_LOSSES = 2
 """Claims of a chunk that may end in a lost lane before it is split."""
 
 STORE_TRIES = 5
-"""Of a claim or a commit while the store is away."""
+"""Of a claim or a commit in SQLite, which is never away for long."""
+
+SHARED_STORE_TRIES = 60
+"""The same in a database that may be started again, over some five minutes: work that is done waits
+for it, in less than a chunk's time limit."""
+
+REGISTRY_PAUSE_S = 10.0
+"""Before a chunk whose model cannot be had for now is handed on."""
 
 
 class Lane:
     """One lane of this process.
+
+    Attributes:
+        name: as below.
+        store: as below.
 
     Args:
         name: who it is in ledger and logs, as ``label-cpu0@host``.
@@ -59,14 +71,17 @@ class Lane:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
+        self.store = store
         self._settings = settings
-        self._store = store
         self._load = load
         self._heartbeat = heartbeat
         self._clock = clock
+        self._sleep = sleep
         self._patient = Retrying(
-            stop=stop_after_attempt(STORE_TRIES),
-            wait=wait_random_exponential(multiplier=1.0, max=30.0),
+            stop=stop_after_attempt(
+                SHARED_STORE_TRIES if store.database.is_shared else STORE_TRIES
+            ),
+            wait=wait_random_exponential(multiplier=1.0, max=10.0),
             retry=retry_if_exception_type(StoreError) & retry_if_not_exception_type(StoreFull),
             before_sleep=before_sleep_log(log, logging.WARNING),
             sleep=sleep,
@@ -112,7 +127,7 @@ class Lane:
         """
         asked_at = self._clock()
         claim = self._patient(
-            self._store.ledger.claim,
+            self.store.ledger.claim,
             message.job,
             message.seq,
             lane=self.name,
@@ -134,18 +149,23 @@ class Lane:
             committed = len(claim.items)
         except ClaimLost as lost:
             log.warning("dropped: %s", lost)
+        except ModelAway as error:
+            log.warning("handed on: %s job=%s chunk=%d", error, claim.job, claim.seq)
+            self._sleep(REGISTRY_PAUSE_S)
+            self._patient(self.store.ledger.release, claim)
+            return [replace(message, priority=claim.priority)]
         except ModelUnavailable as error:
-            # No lane like this one could do better; other jobs have other models.
+            # Other lanes would hardly do better; other jobs have other models.
             log.error("job paused: %s job=%s", error, claim.job)
-            self._patient(self._store.jobs.pause, claim.job, str(error))
-            self._patient(self._store.ledger.release, claim)
+            self._patient(self.store.jobs.pause, claim.job, str(error))
+            self._patient(self.store.ledger.release, claim)
         finally:
             self._heartbeat.ended(committed)
             self._ended_at = self._clock()
         return []
 
     def _split(self, claim: ClaimedChunk) -> list[ChunkMessage]:
-        seqs = self._store.ledger.split(claim, lane=self.name)
+        seqs = self.store.ledger.split(claim, lane=self.name)
         log.error(
             "chunk lost its lane %d times, split job=%s chunk=%d items=%d into=%s",
             claim.losses,
@@ -172,7 +192,7 @@ class Lane:
         )
         started = self._clock()
         self._commit_s = 0.0  # told in the summary above, once
-        self._patient(self._store.ledger.commit, claim, labelled.outcomes, summary)
+        self._patient(self.store.ledger.commit, claim, labelled.outcomes, summary)
         self._commit_s = self._clock() - started
         log.info(
             "labelled job=%s chunk=%d items=%d failed=%d fetch_s=%.3f decode_s=%.3f "

@@ -19,7 +19,7 @@ from pathlib import Path
 from tagmill.errors import MissingError
 
 STALE_S = 120.0
-"""A lane that neither got on nor waited for that long hangs."""
+"""A lane whose heart has not beaten for that long hangs, or has got on with nothing for long."""
 
 
 class LaneFile:
@@ -62,7 +62,7 @@ class LaneFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LaneState:
+class LaneHealth:
     """What the file of a lane at work says.
 
     Attributes:
@@ -110,7 +110,7 @@ class LaneFolder:
                 return taken
         raise MissingError(f"no lane is free in {self.path}")
 
-    def at_work(self) -> list[LaneState]:
+    def at_work(self) -> list[LaneHealth]:
         """The lanes that somebody has, by name."""
         if not self.path.is_dir():
             return []
@@ -123,7 +123,7 @@ class LaneFolder:
                         changed_at = os.fstat(file.fileno()).st_mtime
                         is_ready = words[1:2] == [b"ready"]
                         found.append(
-                            LaneState(name=path.stem, is_ready=is_ready, changed_at=changed_at)
+                            LaneHealth(name=path.stem, is_ready=is_ready, changed_at=changed_at)
                         )
         return sorted(found, key=lambda lane: lane.name)
 
@@ -166,7 +166,7 @@ def lane_folder() -> LaneFolder:
     return LaneFolder(Path(tempfile.gettempdir()) / f"tagmill-{os.getuid()}-lanes")
 
 
-def readiness(lanes: list[LaneState]) -> tuple[bool, str]:
+def readiness(lanes: list[LaneHealth]) -> tuple[bool, str]:
     """Whether every lane has warmed up and there is one, and a line that says so."""
     waited_for = [lane.name for lane in lanes if not lane.is_ready]
     if not lanes:
@@ -176,7 +176,7 @@ def readiness(lanes: list[LaneState]) -> tuple[bool, str]:
     return True, f"ready: {', '.join(lane.name for lane in lanes)}"
 
 
-def liveness(lanes: list[LaneState], now: float) -> tuple[bool, str]:
+def liveness(lanes: list[LaneHealth], now: float) -> tuple[bool, str]:
     """Whether no lane hangs, and a line that says so.
 
     Args:

@@ -108,7 +108,12 @@ class Slot:
 
         Memory of a GPU is taken as it is needed, for the other lanes on it take theirs.
         """
-        made = {**base, "CUDA_VISIBLE_DEVICES": self.gpu.uuid if self.gpu else NO_GPU}
+        made = {
+            **base,
+            "CUDA_VISIBLE_DEVICES": self.gpu.uuid if self.gpu else NO_GPU,
+            # Else SIGTERM waits for chunks in hand as long as they take, not 30 s.
+            "REMAP_SIGTERM": "SIGQUIT",
+        }
         if self.gpu is not None:
             made["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
             made["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

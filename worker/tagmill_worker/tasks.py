@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from tagmill.contract import LABEL_TASK, MESSAGE_VERSION, TICK_TASK, ChunkMessage
 from tagmill.errors import MessageError, MissingError, TagmillError
+from tagmill.store import Store
 from tagmill_worker.lane import Lane
 from tagmill_worker.slots import Slot
 
@@ -50,9 +52,9 @@ def register(
     *,
     slot: Slot,
     send: Callable[[Sequence[ChunkMessage]], None],
-    tick: Callable[[], int],
+    tick: Callable[[Store], int],
     warm_up: str | None,
-) -> None:
+) -> End:
     """Give an application its tasks.
 
     Args:
@@ -62,8 +64,12 @@ def register(
         send: sends messages for chunks that a lane split.
         tick: see `tagmill.tick`.
         warm_up: the model version that a lane loads before it takes work.
+
+    Returns:
+        Tells whether a lane ended the worker.
     """
     lanes: list[Lane] = []
+    end = End()
 
     @worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery's
     def _start_lane(**_: Any) -> None:
@@ -82,7 +88,7 @@ def register(
         except (
             Exception
         ) as error:  # Celery would swallow it and hand tasks to a process without lane
-            _stop_worker(error)
+            end.ask(error)
             raise
         lanes.append(lane)
         lane_file.ready()
@@ -110,20 +116,39 @@ def register(
         try:
             send(lanes[0].do(message, redelivered=redelivered))
         except Exception as error:  # the task boundary: whatever it was, the message stays
-            _stop_worker(error)
+            end.ask(error)
             raise Reject(str(error), requeue=True) from error
 
     @app.task(name=TICK_TASK)  # type: ignore[untyped-decorator]  # Celery's
     def remind() -> None:
         try:
-            tick()
+            tick(lanes[0].store)
         except MissingError as error:  # the next tick is soon
             log.warning("no tick: %s", error)
 
+    return end
 
-def _stop_worker(error: Exception) -> None:
-    """End the whole worker, finishing what other lanes have in hand: every lane would meet this."""
-    if not isinstance(error, TagmillError):
-        log.error("a fault in the code", exc_info=error)
-    log.error("the worker stops: %s", error if isinstance(error, TagmillError) else repr(error))
-    os.kill(os.getppid(), signal.SIGTERM)
+
+class End:
+    """The end of a worker that a lane asks for, since every lane would meet what it met.
+
+    Made in the worker's process, before lanes are forked.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._asked = mmap.mmap(-1, 1)  # shared by the processes that are forked
+
+    @property
+    def was_asked_for(self) -> bool:
+        """True where a lane ended the worker."""
+        return self._asked[0] != 0
+
+    def ask(self, error: Exception) -> None:
+        """End the whole worker; what other lanes have in hand is finished."""
+        if not isinstance(error, TagmillError):
+            log.error("a fault in the code", exc_info=error)
+        log.error("the worker stops: %s", error if isinstance(error, TagmillError) else repr(error))
+        self._asked[0] = 1
+        if os.getppid() == self._pid:  # else it is gone already, and its place another's
+            os.kill(self._pid, signal.SIGTERM)

@@ -26,16 +26,14 @@ from tagmill.cli.options import (
 )
 from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.cli.run import say_plan
-from tagmill.client import Client, Listener
+from tagmill.client import Client
 from tagmill.contract import JobState, Priority
 from tagmill.errors import MissingError, SourceError, UsageError
+from tagmill.listing import Listener
 from tagmill.registry import BUILT_IN
 from tagmill.sources import printable, readable
 from tagmill.store import Job
 from tagmill.watch import Feed, Progress, watch_to_end
-
-FOLLOW_S = 30.0
-"""Between two listings of a prefix that is followed."""
 
 WATCH_S = 0.5
 """Between two looks of `watch`: many may watch one store."""
@@ -68,14 +66,14 @@ def enqueue(
         typer.Option("--follow", envvar="TAGMILL_FOLLOW", help="Go on with what arrives."),
     ] = False,
     every_s: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--every",
             envvar="TAGMILL_EVERY_S",
             min=0.1,
-            help="Seconds between two looks at what is followed.",
+            help="Seconds between two looks at all that is followed; else 30, folders 600.",
         ),
-    ] = FOLLOW_S,
+    ] = None,
     model: Model = BUILT_IN,
     top_k: TopK = 5,
     priority: Annotated[
@@ -122,7 +120,8 @@ def enqueue(
                 source,
                 **asked,
                 priority=priority,
-                follow_s=every_s if follow else None,
+                follow=follow,
+                every_s=every_s,
                 listener=said,
             )
         _say_end(job, client)

@@ -15,12 +15,17 @@ from tagmill.state_folder import StateFolder
 
 
 def settings_of(context: typer.Context, state_dir: Path | None, **options: object) -> Settings:
-    """A state folder that is named on the command line is meant, whatever the environment says."""
+    """A state folder that is named on the command line has the store, whatever else is set."""
     settings = load_settings(state_dir=state_dir, **options)
-    source = context.get_parameter_source("state_dir")
-    if source is not None and source.name == "COMMANDLINE":
-        settings = settings.model_copy(update={"store_url": None, "broker_url": None})
+    if names_state_dir(context):
+        settings = settings.model_copy(update={"store_url": None})
     return settings
+
+
+def names_state_dir(context: typer.Context) -> bool:
+    """True where the state folder is named on the command line."""
+    source = context.get_parameter_source("state_dir")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @contextmanager

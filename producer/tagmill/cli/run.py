@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tagmill.cli.labelling import Outputs, embedded_settings, held, label, program, say_end
-from tagmill.cli.opening import existing, settings_of
+from tagmill.cli.opening import existing, names_state_dir, settings_of
 from tagmill.cli.options import (
     Again,
     DryRun,
@@ -146,7 +146,12 @@ def retry(
     """
     wanted = _codes(codes)
     cluster = settings_of(context, state_dir, models=models)
-    if cluster.broker_url is not None:
+    if cluster.broker_url is not None and not names_state_dir(context):
+        if out or strict or lanes:
+            raise UsageError(
+                f"a cluster's workers label them: {program()} watch {job_id} --strict waits, "
+                f"{program()} results {job_id} --out writes"
+            )
         with existing(cluster) as client:
             count = client.retry(job_id, codes=wanted)
             print(f"{count:,} items enqueued again: {program()} watch {job_id}", file=sys.stderr)

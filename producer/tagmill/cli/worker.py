@@ -10,17 +10,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from tagmill.cli.opening import settings_of
 from tagmill.cli.options import Models, StateDir
 from tagmill.contract import LABEL_QUEUE
 from tagmill.embedded.worker import build_model, worker_environment
 from tagmill.errors import BrokerError
 from tagmill.registry import BUILT_IN, open_registry
-from tagmill.settings import Settings, load_settings
+from tagmill.settings import Settings
 from tagmill.state_folder import StateFolder
 from tagmill.store import Store
 
 
 def worker(
+    context: typer.Context,
     queues: Annotated[
         str,
         typer.Option("--queues", envvar="TAGMILL_QUEUES", help="label, train, or label,train."),
@@ -70,8 +72,8 @@ def worker(
     state_dir: StateDir = None,
 ) -> None:
     """Run this machine's lanes for a cluster: one per core, or some per GPU."""
-    settings = load_settings(
-        state_dir=state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
+    settings = settings_of(
+        context, state_dir, models=models, lanes=lanes, roots=tuple(roots) if roots else None
     )
     if check is not None:
         _become(settings, "check", check)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import tempfile
 import time
@@ -15,7 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tagmill.contract import ErrorCode
-from tagmill.errors import ItemError, ModelUnavailable, SourceError, VersionTaken
+from tagmill.errors import (
+    ItemError,
+    ModelAway,
+    ModelUnavailable,
+    SourceError,
+    TransientItemError,
+    VersionTaken,
+)
 from tagmill.registry.folder import Registry
 from tagmill.registry.versions import Card, ModelVersion, read_card, sha256, version_of
 from tagmill.s3 import S3, parse_s3_uri, s3_uri
@@ -64,15 +72,19 @@ class BucketRegistry(Registry):
         """The URI of a version."""
         return f"{self.place}{version.name}/{version.number}"
 
-    def versions(self) -> list[ModelVersion]:
+    def versions(self, name: str = "") -> list[ModelVersion]:
         """All complete versions, by name and number.
+
+        Args:
+            name: only of that model.
 
         Raises:
             ModelUnavailable: if S3 cannot be asked.
         """
         found = []
+        below = f"{name}/" if name else ""
         try:
-            for stored in self._s3.objects(self._bucket, self._prefix):
+            for stored in self._s3.objects(self._bucket, self._prefix + below):
                 parts = stored.key[len(self._prefix) :].split("/")
                 version = version_of(*parts[:2]) if len(parts) == 3 else None
                 if version is not None and parts[2] == _CARD:
@@ -166,11 +178,13 @@ class BucketRegistry(Registry):
             super().publish(version, built)
 
     def _take_turn(self, version: ModelVersion, mark: str) -> None:
-        for _ in range(int(MOST_PUBLISH_S / POLL_S)):
+        for turn in itertools.count(1):
             if self.holds(version):
                 raise VersionTaken(f"{version} is in {self.place} already")
             if self._s3.create(mark):
                 return
+            if turn % int(MOST_PUBLISH_S / POLL_S) == 0:
+                self._s3.remove(mark)  # of one that died; whoever marks first goes on
             self._sleep(POLL_S)
 
     def _fetched(self, version: ModelVersion, name: str) -> None:
@@ -193,7 +207,9 @@ class BucketRegistry(Registry):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(partial)
         except OSError as error:
-            raise ModelUnavailable(f"{path} cannot be kept: {error.strerror}") from error
+            raise ModelAway(f"{path} cannot be kept: {error.strerror}") from error
 
     def _unavailable(self, version: ModelVersion, name: str, error: ItemError) -> ModelUnavailable:
-        return ModelUnavailable(f"model {version}: {self.where(version)}/{name}: {error.message}")
+        passes = isinstance(error, TransientItemError)
+        kind = ModelAway if passes else ModelUnavailable
+        return kind(f"model {version}: {self.where(version)}/{name}: {error.message}")

@@ -38,10 +38,14 @@ class Registry:
         """Where the versions are, for people."""
         return str(self.folder)
 
-    def versions(self) -> list[ModelVersion]:
-        """All complete versions, by name and number."""
+    def versions(self, name: str = "") -> list[ModelVersion]:
+        """All complete versions, by name and number.
+
+        Args:
+            name: only of that model.
+        """
         found = []
-        for card in self.folder.glob("*/*/card.json"):
+        for card in self.folder.glob(f"{name or '*'}/*/card.json"):
             version = version_of(card.parent.parent.name, card.parent.name)
             if version is not None:
                 found.append(version)
@@ -58,7 +62,7 @@ class Registry:
         name, number = parse_model(text)
         if number is not None and self.holds(ModelVersion(name=name, number=number)):
             return ModelVersion(name=name, number=number)
-        numbers = [version.number for version in self.versions() if version.name == name]
+        numbers = [version.number for version in self.versions(name)]
         if name == BUILT_IN and 1 not in numbers:
             numbers.append(1)
         if not numbers:

@@ -25,8 +25,8 @@ from tagmill.s3.listing import ListedObject, listed, plainly
 from tagmill.s3.uri import parse_s3_uri, s3_uri, version_of
 from tagmill.settings import Settings
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
-ATTEMPTS = 6
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
+ATTEMPTS = 4
 """Of a request, by botocore's adaptive mode, which also slows down when it is throttled."""
 
 POOL_CONNECTIONS = 32

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tagmill.errors import SourceError
-from tagmill.s3 import S3, parse_s3_uri
+from tagmill.s3 import S3, parse_s3_uri, s3_uri
 from tagmill.sources.bucket import BucketSource
 from tagmill.sources.folder import FolderSource
 from tagmill.sources.glob import GlobSource, fixed_part, is_pattern
@@ -36,6 +36,7 @@ __all__ = [
     "path_of",
     "printable",
     "readable",
+    "source_name",
 ]
 
 
@@ -123,6 +124,18 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
     if is_pattern(path):
         return GlobSource(path, leave_out=os.fspath(leave_out), selection=selection)
     raise SourceError(f"{text}: no such file or folder")
+
+
+def source_name(text: str) -> str:
+    """The `Source.name` of what a user names, whether or not it is there (any more).
+
+    Raises:
+        SourceError: if it can be no source.
+    """
+    if text.startswith("s3:"):
+        return s3_uri(*parse_s3_uri(text))
+    path = path_of(text) if text.startswith("file:") else os.path.expanduser(text)
+    return file_uri(os.path.abspath(path))
 
 
 def default_roots(name: str) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from tagmill.errors import StoreError, StoreFull
@@ -39,13 +39,20 @@ class Database:
             self.engine = _engine(url, busy_s)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise StoreError(f"the store's URL cannot be used: {error}") from error
+        except ValueError as error:  # whose text may quote a password
+            raise StoreError("the store's URL cannot be read: is its port a number?") from error
 
     @property
     def name(self) -> str:
         """The address without its password, for people."""
         if self.engine.dialect.name == "sqlite":
             return self.engine.url.database or "in memory"
-        return self.engine.url.render_as_string(hide_password=True)
+        return self.engine.url.set(query={}).render_as_string(hide_password=True)
+
+    @property
+    def is_shared(self) -> bool:
+        """True where other machines may use it, and it may be away for a while."""
+        return self.engine.dialect.name == "postgresql"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -78,8 +85,7 @@ class Database:
         revision = self.revision()
         if revision == HEAD:
             return
-        is_shared = self.engine.dialect.name == "postgresql"
-        if revision is not None and revision < HEAD and is_shared and not migrate_shared:
+        if revision is not None and revision < HEAD and self.is_shared and not migrate_shared:
             raise StoreError(
                 f"the store {self.name} has schema {revision}, this release works with {HEAD}: "
                 "stop the workers of the older release and run 'tagmill doctor --migrate'"
@@ -140,8 +146,19 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, HEAD)
 
 
+# A connection that died unnoticed is found out by its next use, or within half a minute.
+_POSTGRES: dict[str, Any] = {
+    "pool_size": 2,
+    "max_overflow": 2,
+    "pool_pre_ping": True,
+    "connect_args": {"connect_timeout": 10, "tcp_user_timeout": 30_000},
+}
+
+
 def _engine(url: str, busy_s: float) -> Engine:
-    engine = create_engine(url)
+    parsed = make_url(url)
+    options = _POSTGRES if parsed.get_backend_name() == "postgresql" else {}
+    engine = create_engine(parsed, **options)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

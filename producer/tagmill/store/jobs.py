@@ -204,6 +204,10 @@ class Jobs:
     def _end(self, job_id: str, state: JobState) -> bool:
         return self._set(job_id, state=state, finished_at=epoch_now())
 
+    def follow(self, job_id: str, *, follow_s: float | None, priority: Priority) -> bool:
+        """Change how a source is followed. False where the job had ended."""
+        return self._set(job_id, follow_s=follow_s, priority=priority)
+
     def _set(self, job_id: str, **values: Any) -> bool:
         unfinished = jobs.c.state.in_(UNFINISHED)
         with self._database.write() as connection:

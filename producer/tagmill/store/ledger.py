@@ -14,7 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    and_,
+    case,
+    exists,
+    or_,
+    select,
+    update,
+)
 
 from tagmill.contract import (
     UNFINISHED,
@@ -34,6 +44,9 @@ from tagmill.errors import ClaimLost
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
+
+NAMED_AGAIN_S = 600.0
+"""After that long without a claim, a queued chunk's message may have been lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +206,7 @@ class Ledger:
                 update(chunks)
                 .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
                 .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
-                .values(state=ChunkState.QUEUED, lease_until=None)
+                .values(state=ChunkState.QUEUED, lease_until=named_again_at(claim.job))
             )
 
     def split(self, claim: ClaimedChunk, *, lane: str) -> range:
@@ -235,6 +248,16 @@ class Ledger:
         return seqs
 
 
+def named_again_at(job_id: str) -> ScalarSelect[float]:
+    """When the tick names a queued chunk again: in ten minutes, or in the age of its job.
+
+    So that a chunk that waits for days is named a dozen times, not thousands.
+    """
+    age = epoch_now() - jobs.c.created_at
+    wait = case((age > NAMED_AGAIN_S, age), else_=NAMED_AGAIN_S)
+    return select(epoch_now() + wait).where(jobs.c.id == job_id).scalar_subquery()
+
+
 def is_open() -> ColumnElement[bool]:
     """True of a job whose chunks lanes may take."""
     return and_(jobs.c.state.in_(UNFINISHED), jobs.c.paused.is_(None))
@@ -267,7 +290,10 @@ def insert_chunks(
         {"job_id": job_id, "seq": seq, "size": len(items), "items": dump_items(items)}
         for seq, items in zip(seqs, new, strict=True)
     ]
-    connection.execute(chunks.insert().values(state=ChunkState.QUEUED, attempt=0, losses=0), rows)
+    insert = chunks.insert().values(
+        state=ChunkState.QUEUED, attempt=0, losses=0, lease_until=epoch_now() + NAMED_AGAIN_S
+    )
+    connection.execute(insert, rows)
 
 
 def _end_listing(connection: Connection, job_id: str) -> None:

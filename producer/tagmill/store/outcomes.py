@@ -77,9 +77,8 @@ class Outcomes:
     def any_of(self, *, model: str, top_k: int) -> bool:
         """True where some item has an outcome by that model version and top-k."""
         wanted = (
-            select(outcomes.c.n)
-            .join(jobs, jobs.c.id == outcomes.c.job_id)
-            .where(jobs.c.model == model, jobs.c.top_k == top_k)
+            select(jobs.c.id)
+            .where(jobs.c.model == model, jobs.c.top_k == top_k, jobs.c.ok + jobs.c.failed > 0)
             .limit(1)
         )
         with self._database.read() as connection:

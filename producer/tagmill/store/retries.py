@@ -11,6 +11,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    case,
     delete,
     or_,
     select,
@@ -28,7 +29,7 @@ from tagmill.contract import (
     load_items,
 )
 from tagmill.store.database import Database
-from tagmill.store.ledger import insert_chunks, is_open
+from tagmill.store.ledger import insert_chunks, is_open, named_again_at
 from tagmill.store.outcomes import stands_for
 from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
 
@@ -53,7 +54,7 @@ class Retries:
             connection.execute(
                 update(chunks)
                 .where(unfinished)
-                .values(state=ChunkState.QUEUED, lease_until=None, losses=0)
+                .values(state=ChunkState.QUEUED, lease_until=named_again_at(job_id), losses=0)
             )
             named = _named().where(unfinished).order_by(chunks.c.seq)
             return [_message(row) for row in connection.execute(named)]
@@ -70,10 +71,15 @@ class Retries:
             return [_message(row) for row in connection.execute(wanted)]
 
     def release_expired(self) -> list[ChunkMessage]:
-        """Queue the chunks whose lease ran out, of all jobs, and name them."""
+        """Queue the chunks whose lease ran out, and name those that have waited for long.
+
+        A chunk that waits is named again after ten minutes, then ever more seldom, in case its
+        message was lost.
+        """
         expired = (
             _named()
-            .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.lease_until < epoch_now())
+            .add_columns(chunks.c.state)
+            .where(chunks.c.state != ChunkState.DONE, chunks.c.lease_until < epoch_now())
             .where(is_open())
             .limit(MOST_AT_ONCE)
             .with_for_update(of=chunks, skip_locked=True)  # two ticks at once take different ones
@@ -81,10 +87,15 @@ class Retries:
         with self._database.write() as connection:
             found = connection.execute(expired).all()
             for row in found:
+                lost = 1 if row.state == ChunkState.CLAIMED else 0
                 connection.execute(
                     update(chunks)
                     .where(chunks.c.job_id == row.job_id, chunks.c.seq == row.seq)
-                    .values(state=ChunkState.QUEUED, lease_until=None, losses=chunks.c.losses + 1)
+                    .values(
+                        state=ChunkState.QUEUED,
+                        lease_until=named_again_at(row.job_id),
+                        losses=chunks.c.losses + lost,
+                    )
                 )
         return [_message(row) for row in found]
 
@@ -112,34 +123,42 @@ class Retries:
             codes: only items that failed so; all where ``None``.
 
         Returns:
-            How many items there were; 0 also where the job is listing or cancelled.
+            How many items there were; 0 also where the job is cancelled, or listing and not
+            following.
         """
         failed = [outcomes.c.status == Status.FAILED]
         if codes is not None:
             failed.append(outcomes.c.error.in_(sorted(codes)))
-        open_job = jobs.c.state.in_([JobState.RUNNING, JobState.DONE])
+        open_job = or_(
+            jobs.c.state.in_([JobState.RUNNING, JobState.DONE]),
+            and_(jobs.c.state == JobState.LISTING, jobs.c.follow_s.is_not(None)),
+        )
         with self._database.write() as connection:
+            # Whoever retries the same job at the same time waits here.
+            locked = select(jobs.c.id).where(jobs.c.id == job_id, open_job).with_for_update()
+            if connection.scalar(locked) is None:
+                return 0
             own = self._failed_items(connection, job_id, failed)
             others = self._failed_items_of_others(connection, job_id, failed)
             items = sorted([*own, *others], key=lambda item: item.n)
             if not items:
                 return 0
             new = [items[i : i + chunk_items] for i in range(0, len(items), chunk_items)]
-            end = connection.scalar(
+            end = connection.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id, open_job)
+                .where(jobs.c.id == job_id)
                 .values(
                     failed=jobs.c.failed - len(own),
                     skipped=jobs.c.skipped - len(others),
                     chunks=jobs.c.chunks + len(new),
                     pending=jobs.c.pending + len(new),
-                    state=JobState.RUNNING,
+                    state=case(
+                        (jobs.c.state == JobState.LISTING, jobs.c.state), else_=JobState.RUNNING
+                    ),
                     finished_at=None,
                 )
                 .returning(jobs.c.chunks)
-            )
-            if end is None:
-                return 0
+            ).scalar_one()
             for item in others:
                 mine = and_(skipped.c.job_id == job_id, skipped.c.n == item.n)
                 connection.execute(delete(skipped).where(mine))

@@ -3,6 +3,7 @@
 ``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
 ``skipped`` points, for items that a job did not label again, at the outcome that stands;
 ``lanes`` is where lanes say that they are alive.
+``chunks.lease_until`` is when a claim ends, and of a queued chunk when it is named again.
 Times are seconds since the epoch by the database's own clock, so that machines whose clocks
 disagree agree on leases.
 """
@@ -23,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -74,6 +76,10 @@ chunks = Table(
     Index("chunks_by_lease", "state", "lease_until"),
 )
 
+_only_failed: Any = {
+    f"{dialect}_where": text("status = 'failed'") for dialect in ("postgresql", "sqlite")
+}
+
 outcomes = Table(
     "outcomes",
     metadata,
@@ -92,6 +98,7 @@ outcomes = Table(
     Column("labels", Text, nullable=False),
     Column("labelled_at", Double, nullable=False),
     Index("outcomes_by_uri", "uri_hash"),
+    Index("outcomes_failed", "job_id", **_only_failed),
 )
 
 skipped = Table(

@@ -18,6 +18,14 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("paused", sa.Text))
     op.add_column("jobs", sa.Column("follow_s", sa.Double))
     op.create_index("chunks_by_lease", "chunks", ["state", "lease_until"])
+    only_failed = sa.text("status = 'failed'")
+    op.create_index(
+        "outcomes_failed",
+        "outcomes",
+        ["job_id"],
+        postgresql_where=only_failed,
+        sqlite_where=only_failed,
+    )
     op.create_table(
         "lanes",
         sa.Column("name", sa.String(120), primary_key=True),

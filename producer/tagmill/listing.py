@@ -1,0 +1,87 @@
+"""Listing a source into a job: once, from where it broke off, or for ever."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from tagmill.contract import ChunkMessage
+from tagmill.enqueue import enqueue, position
+from tagmill.follow import follow
+from tagmill.sources import Source
+from tagmill.store import Job, Store
+
+
+class Listener:
+    """Is told how a listing gets on; each method may be overridden."""
+
+    def on_job(self, job: Job) -> None:
+        """The job is made, nothing is listed yet."""
+
+    def on_page(self, job: Job) -> None:
+        """A page of the listing is written; ``job`` is how it stands."""
+
+    def on_trouble(self, error: Exception) -> None:
+        """A source that is followed could not be looked at; the next look goes on."""
+
+    def on_passed_over(self, passed_over: Counter[str]) -> None:
+        """The listing is complete; entries that were left out, counted by reason."""
+
+
+def list_source(
+    source: Source,
+    job: Job,
+    *,
+    found: Iterator[tuple[str, str]] | None,
+    store: Store,
+    send: Callable[[Sequence[ChunkMessage]], None],
+    lanes: int,
+    chunk_items: int,
+    listener: Listener,
+) -> Job:
+    """List a source into a job's chunks, from where its listing stands.
+
+    Args:
+        source: of the job.
+        job: that is listing; one that follows its source goes on until it is cancelled.
+        found: the source's items, where their listing was begun already.
+        store: where the job lives.
+        send: wakes lanes up.
+        lanes: that are expected to work.
+        chunk_items: items of a chunk at the most.
+        listener: is told how it gets on.
+
+    Returns:
+        The job as it stands afterwards.
+
+    Raises:
+        SourceError, StoreError, BrokerError: what went wrong; calling it again goes on.
+        UsageError: if another producer is listing the job too.
+    """
+
+    def report() -> None:
+        listener.on_page(store.jobs.get(job.id))
+
+    if job.follow_s is not None:
+        follow(
+            source,
+            job,
+            store=store,
+            send=send,
+            on_page=report,
+            on_trouble=listener.on_trouble,
+        )
+    else:
+        after = position(store, job)
+        enqueue(
+            found or source.items(after),
+            job,
+            store=store,
+            send=send,
+            lanes=lanes,
+            chunk_items=chunk_items,
+            on_page=report,
+            after=after,
+        )
+    listener.on_passed_over(source.passed_over)
+    return store.jobs.get(job.id)

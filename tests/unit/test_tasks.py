@@ -1,0 +1,57 @@
+"""The Celery side of a lane, without a broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tagmill.errors import MessageError, StoreError
+from tagmill_worker.tasks import End, parse_message
+
+
+def test_lane_that_ends_its_worker_leaves_word_of_it() -> None:
+    """The worker's process is this test's; the lane is forked from it, as Celery forks one."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, _: came.append(signum))
+    try:
+        end = End()
+        assert not end.was_asked_for
+        lane = os.fork()
+        if lane == 0:
+            end.ask(StoreError("away"))
+            os._exit(0)
+        os.waitpid(lane, 0)
+        assert end.was_asked_for
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_lane_whose_worker_is_gone_ends_nobody_else() -> None:
+    end = End()
+    end._pid = os.getppid() + 1_000_000
+    end.ask(StoreError("away"))
+    assert end.was_asked_for
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"v": 1, "job": "j"},
+        {"v": 2, "job": "j", "seq": 0},
+        {"v": True, "job": "j", "seq": 0},
+        {"v": 1, "job": "../x", "seq": 0},
+        {"v": 1, "job": 7, "seq": 0},
+        {"v": 1, "job": "j", "seq": -1},
+        {"v": 1, "job": "j", "seq": 1.5},
+        {"v": 1, "job": "j", "seq": 2**63},
+        {"v": 1, "job": "j" * 33, "seq": 0},
+        {"v": 1, "job": "j", "seq": 0, "more": 1},
+    ],
+)
+def test_message_that_is_not_ours_is_refused(body: dict[str, object]) -> None:
+    with pytest.raises(MessageError):
+        parse_message(body)
