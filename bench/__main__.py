@@ -16,7 +16,17 @@ from pathlib import Path
 from bench.ground import Ground
 from bench.table import Row, show
 
-ALL = ("steady", "whole_command", "start", "memory", "second_run", "listing", "objects", "accuracy")
+ALL = (
+    "steady",
+    "whole_command",
+    "start",
+    "memory",
+    "second_run",
+    "listing",
+    "objects",
+    "cluster",
+    "accuracy",
+)
 
 
 def main() -> None:

@@ -20,19 +20,24 @@ def moto_server() -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
     Raises:
         RuntimeError: if it does not start.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
+    with s3_server(["moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as found:
+        yield found
+
+
+@contextmanager
+def s3_server(
+    module: list[str], port: int
+) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """As `moto_server`, for a Python module with its arguments that serves S3 on a port."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", *module], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + START_S
         while not _answers(port):
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"moto did not start (exit code {server.returncode})")
+                raise RuntimeError(f"{module[0]} did not start (exit code {server.returncode})")
             time.sleep(0.05)
         yield (
             server,
@@ -47,6 +52,13 @@ def moto_server() -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
     finally:
         server.terminate()
         server.wait(20)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

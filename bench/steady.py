@@ -6,8 +6,9 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from bench.ground import VERSION, Ground
 from bench.table import Row
@@ -19,6 +20,7 @@ from tagmill_worker.fetch import LocalFetch
 from tagmill_worker.images import Geometry, decode
 
 PAIRS = 5
+CHUNKS = "SELECT committed_at, summary, size FROM chunks"
 _PARTS = ("fetch", "decode", "predict")
 
 
@@ -45,13 +47,19 @@ def rows(ground: Ground) -> Iterator[Row]:
 
 def steady_rate(ground: Ground, state: str) -> float:
     """Images/s between the moment when the first lane took up work and the last commit."""
-    chunks = ground.ledger(state, "SELECT committed_at, summary, size FROM chunks")
-    begun = []
-    for committed_at, summary, _ in chunks:
-        timings = json.loads(str(summary))["timings"]
-        begun.append(float(str(committed_at)) - sum(timings[f"{part}_s"] for part in _PARTS))
-    ended = max(float(str(committed_at)) for committed_at, _, _ in chunks)
-    return sum(int(str(size)) for _, _, size in chunks) / (ended - min(begun))
+    return rate_of(ground.ledger(state, CHUNKS))
+
+
+def rate_of(chunks: Iterable[Sequence[Any]]) -> float:
+    """The same from rows of `CHUNKS`, wherever they lie."""
+    items = 0
+    begun, ended = [], []
+    for committed_at, summary, size in chunks:
+        timings = json.loads(summary)["timings"]
+        begun.append(committed_at - sum(timings[f"{part}_s"] for part in _PARTS))
+        ended.append(committed_at)
+        items += size
+    return items / (max(ended) - min(begun))
 
 
 class BareLanes:
