@@ -25,6 +25,7 @@ ALL = (
     "listing",
     "objects",
     "cluster",
+    "ledger",
     "accuracy",
 )
 
