@@ -26,6 +26,7 @@ ALL = (
     "objects",
     "cluster",
     "ledger",
+    "scaling",
     "accuracy",
 )
 
