@@ -27,6 +27,7 @@ ALL = (
     "cluster",
     "ledger",
     "scaling",
+    "s3_listing",
     "accuracy",
 )
 

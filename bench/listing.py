@@ -65,8 +65,8 @@ def _walk(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def enqueue_alone(folder: str, state: Path) -> None:
-    """Enqueue a folder with the real store and broker and no lanes; print what it took."""
+def enqueue_alone(name: str, state: Path) -> None:
+    """Enqueue a source with the real store and broker and no lanes; print what it took."""
     from pydantic import SecretStr
 
     from tagmill.broker import Broker
@@ -87,10 +87,10 @@ def enqueue_alone(folder: str, state: Path) -> None:
         server.start()
         try:
             sender = Broker(settings.model_copy(update={"broker_url": SecretStr(server.url)}))
-            source = open_source(folder, leave_out=state, s3=S3(settings))
+            source = open_source(name, leave_out=state, s3=S3(settings))
             job = store.jobs.create(source=source.name, model="mobilenet_v2@1", top_k=5)
             before = psutil.Process().memory_info().rss
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             enqueue(
                 source.items(),
                 job,
@@ -100,6 +100,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
                 chunk_items=settings.chunk_items,
             )
             seconds = time.perf_counter() - began
+            cpu_s = time.process_time() - cpu_began
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
             done = store.jobs.get(job.id)
             sender.close()
@@ -109,6 +110,7 @@ def enqueue_alone(folder: str, state: Path) -> None:
         json.dumps(
             {
                 "seconds": seconds,
+                "cpu_s": cpu_s,
                 "growth": max(0, peak - before),
                 "listed": done.listed,
                 "chunks": done.chunks,
