@@ -28,6 +28,7 @@ ALL = (
     "ledger",
     "scaling",
     "s3_listing",
+    "results",
     "accuracy",
 )
 
