@@ -20,7 +20,7 @@ from bench.steady import CHUNKS, rate_of, steady_rate
 from bench.table import Row
 from tagmill.store import LaneState, Store
 
-PAIRS = 5
+PAIRS = 7
 LEAST = 0.95
 READY_S, DONE_S, END_S = 60.0, 120.0, 60.0
 
