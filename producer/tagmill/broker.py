@@ -40,7 +40,7 @@ SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyam
 
 _PASSWORD = re.compile(r"(://[^:@/;]*):[^@/;]*@")
 
-_ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError)
+_ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError, ValueError, TypeError)
 
 QUEUES = (LABEL_QUEUE, TRAIN_QUEUE, CONTROL_QUEUE)
 
@@ -65,7 +65,7 @@ def celery_app(settings: Settings) -> Celery:
     Raises:
         BrokerError: if no broker is set, or its URL cannot be one.
     """
-    if settings.broker_url is None:
+    if not settings.broker_url:
         raise BrokerError("no broker: set TAGMILL_BROKER_URL, as redis://host:6379/0")
     url = settings.broker_url.get_secret_value()
     _check_url(url)
@@ -111,7 +111,8 @@ def _check_url(url: str) -> None:
                 "TAGMILL_BROKER_URL cannot be read: is its port a number, and every '/', '@' and "
                 "':' of the password written as %2F, %40 and %3A?"
             ) from error
-        if split.scheme not in SCHEMES or not (split.hostname or split.path):
+        where = split.path if split.scheme == "redis+socket" else split.hostname
+        if split.scheme not in SCHEMES or not where:
             raise BrokerError(
                 f"TAGMILL_BROKER_URL is of no kind that tagmill knows: {', '.join(SCHEMES)}"
             )

@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
+from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ from tagmill.watch import Feed, Progress
 
 if TYPE_CHECKING:
     from tagmill.broker import Broker
+
+MOST_LABELS = 100
+"""Of an item: what a person or a query looks at."""
 
 EXPECTED_LANES = 8
 """What chunks are cut for while no lane is alive yet."""
@@ -98,7 +102,7 @@ class Client:
 
     def enqueue(
         self,
-        source: str,
+        source: str | PathLike[str],
         *,
         model: str = BUILT_IN,
         top_k: int = 5,
@@ -132,8 +136,11 @@ class Client:
             StoreError: if the store is away; `resume_listing` goes on.
             BrokerError: if the broker is; as there.
         """
+        priority = _priority(priority)
+        if not 1 <= top_k <= MOST_LABELS:
+            raise UsageError(f"top_k is {top_k}, it may be 1 to {MOST_LABELS}")
         self.broker.check()
-        selection = Selection(include=tuple(include), exclude=tuple(exclude))
+        selection = _selection(include, exclude)
         opened = self._open(source, selection)
         version = self.model(model)
         follow_s = (every_s or default_every_s(opened)) if follow else None
@@ -189,7 +196,7 @@ class Client:
         exclude: Sequence[str] = (),
     ) -> Plan:
         """Count what `enqueue` would do, without doing it."""
-        opened = self._open(source, Selection(include=tuple(include), exclude=tuple(exclude)))
+        opened = self._open(source, _selection(include, exclude))
         version = self.model(model)
         since = float("inf") if again else 0.0
         return plan(opened, store=self.store, model=str(version), top_k=top_k, fresh_since=since)
@@ -312,7 +319,11 @@ class Client:
         Raises:
             UsageError: if the job was cancelled or is listing, or no item failed so.
         """
+        if isinstance(codes, str):
+            raise UsageError(f"codes are a list, as [{codes!r}]")
         job = self.job(job_id)
+        if job.state in (JobState.CANCELLED, JobState.SUPERSEDED):
+            raise UsageError(f"job {job.id} is {job.state}: enqueue its source again instead")
         requeued = self.store.retries.requeue_failed(
             job.id, chunk_items=min(self.settings.chunk_items, RETRY_CHUNK_ITEMS), codes=codes
         )
@@ -326,9 +337,9 @@ class Client:
         """The lanes that are alive, by name."""
         return self.store.lanes.alive(within_s=SEEN_WITHIN_S)
 
-    def _open(self, source: str, selection: Selection) -> Source:
+    def _open(self, source: str | PathLike[str], selection: Selection) -> Source:
         return open_source(
-            source, leave_out=self.settings.state_dir, s3=self._s3, selection=selection
+            fspath(source), leave_out=self.settings.state_dir, s3=self._s3, selection=selection
         )
 
     def _following(self, again: bool, **asked: Any) -> Job | None:
@@ -355,3 +366,17 @@ class Client:
             chunk_items=self.settings.chunk_items,
             listener=listener,
         )
+
+
+def _priority(name: str) -> Priority:
+    try:
+        return Priority(name)
+    except ValueError as error:
+        raise UsageError(f"no priority {name!r}: there is {', '.join(Priority)}") from error
+
+
+def _selection(include: Sequence[str], exclude: Sequence[str]) -> Selection:
+    for patterns in (include, exclude):
+        if isinstance(patterns, str):  # whose letters would each be a pattern
+            raise UsageError(f"patterns are a list, as [{patterns!r}]")
+    return Selection(include=tuple(include), exclude=tuple(exclude))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tagmill.contract import ChunkMessage, Item, JobState
@@ -70,7 +70,8 @@ def follow(
     """
     arrivals = _Arrivals(store, job)
     is_first = True
-    for found in _looks(source, job.follow_s or default_every_s(source), arrivals.forget_done):
+    every_s = job.follow_s or default_every_s(source)
+    for found in _looks(source, every_s, arrivals.forget_done, on_trouble):
         try:
             while page := list(islice(found, PAGE_ITEMS)):
                 seqs = arrivals.append(page)
@@ -150,7 +151,10 @@ def _mark(uri: str, version: str) -> int:
 
 
 def _looks(
-    source: Source, every_s: float, before_whole: Callable[[], None]
+    source: Source,
+    every_s: float,
+    before_whole: Callable[[], None],
+    on_trouble: Callable[[Exception], None],
 ) -> Iterator[Iterator[tuple[str, str]]]:
     """What to look at, whenever there may be something, at least every `NOTICE_S`: its items.
 
@@ -158,6 +162,7 @@ def _looks(
         source: that is followed.
         every_s: seconds between two looks at all of it.
         before_whole: called before each of those.
+        on_trouble: called with what kept changes from being told.
     """
     if isinstance(source, BucketSource):
         while True:
@@ -168,23 +173,41 @@ def _looks(
                 time.sleep(min(left_s, NOTICE_S))
                 yield iter(())
     if isinstance(source, FolderSource):
-        yield from _looks_at_folder(source, every_s, before_whole)
+        yield from _looks_at_folder(source, every_s, before_whole, on_trouble)
 
 
 def _looks_at_folder(
-    source: FolderSource, every_s: float, before_whole: Callable[[], None]
+    source: FolderSource,
+    every_s: float,
+    before_whole: Callable[[], None],
+    on_trouble: Callable[[Exception], None],
 ) -> Iterator[Iterator[tuple[str, str]]]:
     try:
         from watchfiles import watch
     except ImportError as error:
         raise MissingError("following a folder needs pip install 'tagmill[follow]'") from error
     wake_ms = round(NOTICE_S * 500)
-    changes = watch(source.path, yield_on_timeout=True, rust_timeout=wake_ms, raise_interrupt=True)
-    next(changes)  # from here on nothing is missed
-    again_at = time.monotonic()
+
+    def watched() -> Iterator[Iterable[tuple[object, str]] | None]:
+        """Changes, and ``None`` where some may have been missed."""
+        while True:
+            changes = watch(
+                source.path, yield_on_timeout=True, rust_timeout=wake_ms, raise_interrupt=True
+            )
+            try:
+                next(changes)  # from here on nothing is missed
+                yield None
+                yield from changes
+            except (RuntimeError, OSError) as error:  # a name that is no UTF-8, the folder gone
+                on_trouble(MissingError(f"{source.path} is watched anew: {error}"))
+                time.sleep(NOTICE_S)
+
+    again_at = 0.0
     unsettled: set[str] = set()
-    for change in changes:
-        for _, path in change:
+    for change in watched():
+        if change is None:
+            again_at = 0.0
+        for _, path in change or ():
             unsettled |= _files_below(path) if os.path.isdir(path) else {path}
         if time.monotonic() >= again_at:
             again_at = time.monotonic() + every_s

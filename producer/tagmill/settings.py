@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -97,6 +97,30 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         128 * MIB, ge=1024, description="Pixels (width × height) of an image at the most."
     )
+
+    @field_validator(
+        "broker_url", "broker_ca", "broker_master", "store_url", "models", "weights", mode="before"
+    )
+    @classmethod
+    def _unset_where_empty(cls, value: object) -> object:
+        return None if value == "" else value  # as compose files pass what nobody set
+
+    @field_validator("store_url", mode="after")
+    @classmethod
+    def _check_store_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        kind, _, rest = value.get_secret_value().partition("://")
+        if kind == "sqlite" and rest.startswith("/") and len(rest) > 1:
+            # Else each process would take the path from where it stands.
+            path, _, query = rest[1:].partition("?")
+            absolute = quote(os.path.abspath(unquote(path)))
+            return SecretStr(f"sqlite:///{absolute}" + (f"?{query}" if query else ""))
+        if kind in ("postgresql", "postgres"):
+            return SecretStr(f"postgresql+psycopg://{rest}")
+        if kind == "postgresql+psycopg":
+            return value
+        raise ValueError("it is postgresql+psycopg://user@host/database or sqlite:///path")
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from kombu import Connection
 from support.brokers import valkey
 from support.command import Tagmill
 from support.polling import missing, until
 from support.worker import Worker
 
-from tagmill.broker import celery_app
+from tagmill.broker import Broker, celery_app
+from tagmill.contract import ChunkMessage
 from tagmill.settings import load_settings
 
 RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
@@ -193,3 +196,26 @@ def test_worker_whose_broker_or_store_is_away_says_so(on_redis: Tagmill) -> None
     none = on_redis("enqueue", ".", code=3, TAGMILL_BROKER_URL="redis://:hush@127.0.0.1:1/0")
     assert "does not answer" in none.stderr
     assert "hush" not in none.stderr
+
+
+def test_messages_that_are_none_of_ours_do_not_end_a_worker(
+    on_redis: Tagmill, folder: Path
+) -> None:
+    url = on_redis.environment["TAGMILL_BROKER_URL"]
+    with Worker(on_redis, "--lanes", 1, "--root", "/") as worker, redis.from_url(url) as broker:
+        worker.await_lanes(1)
+        settings = load_settings(broker_url=url)
+        sender = Broker(settings)
+        on_redis("enqueue", folder, "--include", "*n01440764*")
+        until(lambda: jobs(on_redis)[0]["state"] == "done")
+        worker.end()
+        sender.send([ChunkMessage(job="none", seq=0)])
+        envelope = json.loads(broker.rpop("label:3"))
+        sender.close()
+        for body in ({"v": 1}, None, [], "text", [[], {}], 7):
+            raw = base64.b64encode(json.dumps(body).encode()).decode()
+            broker.lpush("label:3", json.dumps({**envelope, "body": raw}))
+    with Worker(on_redis, "--lanes", 1, "--root", "/"):
+        job = on_redis("enqueue", folder).stdout.strip()
+        on_redis("watch", job)
+        assert jobs(on_redis)[0]["ok"] == 59

@@ -199,3 +199,30 @@ def test_password_is_left_out_of_the_name() -> None:
         "amqp://user:hush@h:1//": "amqp://user@h:1//",
     }.items():
         assert Broker(load_settings(broker_url=url)).name == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis:/x", "nonsense", " ", "http://h/", "memory://", "valkey://h:1/0", "unix:///s",
+        "redis://h:notaport/0", "redis://:se/cret@h:1/0", "sqla+sqlite:///x", "://", "amqp:",
+    ],
+)  # fmt: skip
+def test_url_that_names_no_broker_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(BrokerError) as refused:
+        Broker(load_settings(broker_url=url))
+    assert "cret" not in str(refused.value)
+
+
+def test_wrong_password_or_virtual_host_of_rabbitmq_is_said(rabbit: Settings) -> None:
+    for url in ("amqp://guest:hush@127.0.0.1:5672//", "amqp://guest:guest@127.0.0.1:5672/none"):
+        broker = Broker(load_settings(broker_url=url, namespace=rabbit.namespace))
+        with pytest.raises(BrokerError) as refused:
+            broker.check()
+        assert "hush" not in str(refused.value)
+        broker.close()
+
+
+def test_setting_that_is_empty_is_unset() -> None:
+    with pytest.raises(BrokerError, match="set TAGMILL_BROKER_URL"):
+        Broker(load_settings(broker_url=""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tagmill import enqueue as use_case
 from tagmill.broker import Broker
 from tagmill.contract import LABEL_QUEUE, ErrorCode, JobState, Priority, Status
 from tagmill.errors import BrokerError, SourceError, UnknownJob, UsageError
+from tagmill.listing import Listener
 from tagmill.settings import load_settings
 from tagmill.store import Store
 from tagmill.tick import tick
@@ -272,3 +274,46 @@ def test_two_ticks_at_once_send_no_chunk_twice(client: Client, folder: Path) -> 
     assert sent == job.chunks
     for closing in (*stores, *brokers):
         closing.close()
+
+
+def test_arguments_that_cannot_be_are_refused_before_a_job_is_made(
+    client: Client, folder: Path
+) -> None:
+    wrong: list[dict[str, object]] = [
+        {"priority": "urgent"}, {"top_k": 0}, {"top_k": 101}, {"include": "*.jpg"},
+    ]  # fmt: skip
+    for arguments in wrong:
+        with pytest.raises(UsageError):
+            client.enqueue(str(folder), **arguments)  # type: ignore[arg-type]
+    assert client.jobs() == []
+    job = client.enqueue(folder, priority="high")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="codes are a list"):
+        client.retry(job.id, codes="corrupt")  # type: ignore[arg-type]
+
+
+def test_listing_does_not_go_on_where_its_source_is_another_kind_now(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_case, "PAGE_ITEMS", 7)
+
+    class Stops(Listener):
+        def on_page(self, job: object) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.enqueue(str(folder), listener=Stops())
+    folder.rename(folder.parent / "elsewhere")
+    folder.write_bytes(b"a file of that name")
+    with pytest.raises(SourceError, match="which is one file now"):
+        client.resume_listing(client.newest().id)
+    assert client.newest().state is JobState.LISTING
+
+
+def test_client_can_be_used_by_a_forked_process(client: Client, folder: Path) -> None:
+    job = client.enqueue(str(folder))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if client.job(job.id).listed == 60 else 1)
+    assert client.job(job.id).listed == 60
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert client.job(job.id).listed == 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -286,3 +287,17 @@ def test_following_anew_with_other_options_changes_them(
     with Following(client, source) as following:
         assert following.job is not None
         assert (following.job.id, following.job.follow_s) == (job.id, 0.2)
+
+
+def test_name_that_is_no_utf8_does_not_end_the_following(
+    make_client: Callable[[], Client], tmp_path: Path
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    with Following(make_client(), str(folder), every_s=1000) as following:
+        (folder / "a.jpg").write_bytes(b"a")
+        until(lambda: following.listed() == 1)
+        Path(os.fsdecode(bytes(folder) + b"/b\xff.jpg")).write_bytes(b"b")
+        until(lambda: following.listed() == 2)
+        (folder / "c.jpg").write_bytes(b"c")
+        until(lambda: following.listed() == 3)

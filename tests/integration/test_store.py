@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
@@ -16,7 +17,8 @@ from tagmill.contract import (
     JobState,
     Status,
 )
-from tagmill.errors import ClaimLost, StoreError, UnknownJob
+from tagmill.errors import ClaimLost, StoreError, UnknownJob, UsageError
+from tagmill.settings import load_settings
 from tagmill.store import Page, Store
 from tagmill.store.database import HEAD, migrate
 from tagmill.store.schema import metadata
@@ -262,3 +264,36 @@ def test_a_store_that_is_not_there_is_said_without_its_password() -> None:
     assert "hush" not in str(caught.value)
     with pytest.raises(StoreError, match="cannot be used"):
         Store("nosuch://x")
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hush@h/x", "sqlite://", "nonsense", "sqlite:///", "http://h", "sqlite:rel"]
+)
+def test_url_that_names_no_store_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(UsageError, match="TAGMILL_STORE_URL") as refused:
+        load_settings(store_url=url)
+    assert "hush" not in str(refused.value)
+
+
+def test_url_of_a_store_is_the_same_from_everywhere(tmp_path: Path) -> None:
+    assert load_settings(store_url="sqlite:////a%20b/c.db").store_address == "sqlite:////a%20b/c.db"
+    relative = load_settings(store_url="sqlite:///x.db").store_address
+    assert relative == f"sqlite:///{Path('x.db').absolute()}"
+    for short in ("postgresql", "postgres"):
+        address = load_settings(store_url=f"{short}://u@h/d").store_address
+        assert address == "postgresql+psycopg://u@h/d"
+
+
+def test_secrets_in_a_url_are_not_shown() -> None:
+    for url in (
+        "postgresql+psycopg://u:hush@127.0.0.1:1/d",
+        "postgresql+psycopg://127.0.0.1:1/d?password=hush",
+    ):
+        store = Store(url)
+        assert "hush" not in store.database.name
+        with pytest.raises(StoreError) as away:
+            store.prepare()
+        assert "hush" not in str(away.value)
+    with pytest.raises(StoreError) as refused:
+        Store("postgresql+psycopg://u:hush@h:port/d")
+    assert "hush" not in str(refused.value)

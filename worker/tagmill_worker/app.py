@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from tagmill.tick import tick
 from tagmill_worker.lane import lane_of
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
+
+log = logging.getLogger(__name__)
 
 ENDED_BY_A_LANE = 3
 """The exit code where a lane met what every lane would meet: no clean end, to be started again."""
@@ -33,6 +36,20 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
             for step in consumer.Consumer.Blueprint.default_steps
             if "DelayedDelivery" not in step
         ]
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+        """Celery's, but a message that is none ends with a line in the log, not with the worker."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def guarded(message: Any) -> Any:
+            try:
+                return handle(message)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                log.error("dropped a message that is none of ours: %r", error)
+                message.reject()
+                return None
+
+        return guarded
 
 
 def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:

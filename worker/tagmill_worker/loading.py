@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tagmill.errors import ModelUnavailable
+from tagmill.errors import ModelUnavailable, TagmillError
 from tagmill.registry import ModelVersion, Registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings
@@ -61,6 +61,15 @@ class Loader:
 
     def _load(self, model: str) -> ChunkLoop:
         version = _version(model)
+        try:
+            return self._load_version(version)
+        except TagmillError:
+            raise
+        except Exception as error:  # a card, labels and network that do not go together
+            reason = " ".join(repr(error).split())[:200]
+            raise ModelUnavailable(f"model {version} cannot be run: {reason}") from error
+
+    def _load_version(self, version: ModelVersion) -> ChunkLoop:
         labels = self._registry.labels(version)
         card = self._registry.card(version)
         if len(labels) != card.classes:
@@ -83,7 +92,11 @@ class Loader:
             decode_threads=self._decode_threads,
         )
         # Once for nothing, so that the first chunk finds it ready.
-        loop.classifier.predict(np.zeros((1, geometry.size, geometry.size, 3), np.uint8))
+        scores = loop.classifier.predict(np.zeros((1, geometry.size, geometry.size, 3), np.uint8))
+        if scores.shape[1:] != (card.classes,):
+            raise ModelUnavailable(
+                f"model {version} gives {scores.shape[1:]} scores, its card says {card.classes:,}"
+            )
         return loop
 
 

@@ -93,6 +93,8 @@ def enqueue(
     """
     if (source is None) == (resume is None):
         raise UsageError("name a source, or a job with --resume")
+    if resume is not None and (dry_run or follow or again or include or exclude):
+        raise UsageError("--resume goes on as the job was made: it takes no other option")
     settings = settings_of(context, state_dir, models=models)
     said = _Said()
     with Client(settings) as client:
@@ -236,5 +238,7 @@ def _say_end(job: Job, client: Client) -> None:
         f"in {job.chunks:,} chunks; {len(client.workers())} lanes are alive",
         markup=False,
     )
-    if job.state is JobState.RUNNING:
+    if job.paused:
+        console.print(f"it is paused: {program()} resume {job.id}", markup=False)
+    elif job.state is JobState.RUNNING:
         console.print(f"watch it: {program()} watch {job.id}", markup=False)

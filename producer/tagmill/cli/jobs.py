@@ -72,6 +72,8 @@ def status(
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     out.print(table)
     if job_id:
+        if jobs[0].paused:
+            out.print(f"paused: {jobs[0].paused}", markup=False)
         for code, count in failures.items():
             out.print(f"{count:,} × {code}", markup=False)
 

@@ -77,6 +77,8 @@ def worker(
     )
     if check is not None:
         _become(settings, "check", check)
+    from tagmill.broker import Broker  # Celery takes a moment to load, and probes come often
+
     if not settings.broker_url:
         raise BrokerError("no broker: set TAGMILL_BROKER_URL, as redis://host:6379/0")
     if not settings.store_url:
@@ -87,10 +89,15 @@ def worker(
         )
     folder = StateFolder(settings.state_dir)
     folder.path.mkdir(parents=True, exist_ok=True)
+    with closing(Broker(settings)) as broker:
+        try:
+            broker.check()
+        except BrokerError as error:  # it may come up yet
+            print(f"tagmill: {error}; waiting for it", file=sys.stderr)
     with closing(Store(settings.store_address)) as store:
         store.prepare()
     words = ["--queues", queues, "--gpus", gpus, "--lanes-per-gpu", str(lanes_per_gpu)]
-    if LABEL_QUEUE in queues.split(","):
+    if LABEL_QUEUE in queues:
         registry = open_registry(settings)
         version = registry.resolve(model)
         if not registry.holds(version):

@@ -124,12 +124,14 @@ class Registry:
             ModelUnavailable: as `verified_file`, or if the file is not a label file.
         """
         path = self.verified_file(version, "labels.csv")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
         try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
             return [(row["wnid"], row["label"]) for row in rows]
         except KeyError as error:
             raise ModelUnavailable(f"{path} has no column {error}") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ModelUnavailable(f"{path} is no label file: {error}") from error
 
     def publish(self, version: ModelVersion, built: Path) -> None:
         """Make a version part of the registry, whole or not at all.

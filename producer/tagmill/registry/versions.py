@@ -84,15 +84,22 @@ def read_card(path: Path) -> Card:
     try:
         about = json.loads(data)
         return Card(
-            input_size=int(about.pop("input_size")),
+            input_size=int(_within(about.pop("input_size"), 8, 4096)),
             geometry=_geometry(about.pop("geometry")),
-            resize_ratio=float(about.pop("resize_ratio")),
-            classes=int(about.pop("classes")),
+            resize_ratio=_within(about.pop("resize_ratio"), 1, 8),
+            classes=int(_within(about.pop("classes"), 1, 1_000_000)),
             files=_files(about.pop("files")),
             about=about,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelUnavailable(f"the card {path} cannot be read: {error!r}") from error
+
+
+def _within(value: Any, least: float, most: float) -> float:
+    number = float(value)
+    if not least <= number <= most:  # what is no number is refused too
+        raise ValueError(f"{value!r} is not within {least} and {most}")
+    return number
 
 
 def _files(hashes: Any) -> dict[str, str]:

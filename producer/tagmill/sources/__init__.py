@@ -73,9 +73,15 @@ class FileSource:
         self._selection = selection
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
-        """Yield the one file; nothing comes after it."""
+        """Yield the one file; nothing comes after it.
+
+        Raises:
+            SourceError: if ``after`` is another file's place: this was another kind of source.
+        """
         self.passed_over.clear()
         if after is not None:
+            if after.uri != self.name:
+                raise SourceError(f"{after.uri} is no place in {self.name}, which is one file now")
             return
         if why := self._selection.refusal(os.path.basename(self._path)):
             self.passed_over[why] += 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -155,10 +157,23 @@ _POSTGRES: dict[str, Any] = {
 }
 
 
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def _forget_connections() -> None:
+    """A forked process must not speak on its parent's connections."""
+    for engine in _engines:
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_connections)
+
+
 def _engine(url: str, busy_s: float) -> Engine:
     parsed = make_url(url)
     options = _POSTGRES if parsed.get_backend_name() == "postgresql" else {}
     engine = create_engine(parsed, **options)
+    _engines.add(engine)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
