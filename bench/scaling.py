@@ -15,6 +15,7 @@ from bench.ground import Ground
 from bench.services import services
 from bench.stand_ins import BATCH, Done, done, enqueue_items
 from bench.table import Row
+from tagmill.enqueue import GPU_CHUNK_ITEMS
 from tagmill.settings import Settings, load_settings
 from tagmill.store import Store
 
@@ -54,8 +55,8 @@ def _row(lanes: _Lanes, per_s: int, *, bound: bool) -> Row:
         figure=f"{ratio:.3f}",
         wanted=f"≥ {LEAST}" if bound else "",
         holds=not bound or ratio >= LEAST,
-        detail=f"{at_work(found):,.0f} images/s while chunks are full; {found.rate:,.0f} with the "
-        f"small chunks, whose batches take as long, at both ends of a job of {found.items:,}",
+        detail=f"{at_work(found):,.0f} images/s while chunks are full; {found.rate:,.0f} over the "
+        f"whole job of {found.items:,}, with its start, and its end where lanes wait for others",
     )
 
 
@@ -103,6 +104,7 @@ class _Lanes:
             count * per_s * LASTS_S,
             lanes=count,
             model=f"stand-in@{_batch_ms(per_s)}",
+            least_items=GPU_CHUNK_ITEMS,
         )
         await_job(self.store, job_id, self.workers, within_s=DONE_S)
         return done(self.store, job_id, first_at)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.contract import ChunkMessage, Item
-from tagmill.enqueue import enqueue
+from tagmill.enqueue import LEAST_CHUNK_ITEMS, enqueue
 from tagmill.settings import Settings, load_settings
 from tagmill.store import Store
 
@@ -117,7 +117,13 @@ class Done:
 
 
 def enqueue_items(
-    store: Store, settings: Settings, items: int, *, lanes: int, model: str = AT_ONCE
+    store: Store,
+    settings: Settings,
+    items: int,
+    *,
+    lanes: int,
+    model: str = AT_ONCE,
+    least_items: int = LEAST_CHUNK_ITEMS,
 ) -> tuple[str, float]:
     """Enqueue that many items that are nowhere: the job, and the time before its first message."""
     from tagmill.broker import Broker
@@ -139,6 +145,7 @@ def enqueue_items(
             send=send,
             lanes=lanes,
             chunk_items=settings.chunk_items,
+            least_items=least_items,
         )
     finally:
         sender.close()

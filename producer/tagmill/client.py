@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 MOST_LABELS = 100
 """Of an item: what a person or a query looks at."""
 
-EXPECTED_LANES = 8
-"""What chunks are cut for while no lane is alive yet."""
-
 
 class Client:
     """A producer: enqueues jobs, watches them, reads what came of them.
@@ -362,7 +359,7 @@ class Client:
             found=found,
             store=self.store,
             send=self.broker.send,
-            lanes=len(self.workers()) or EXPECTED_LANES,
+            lanes=self.workers(),
             chunk_items=self.settings.chunk_items,
             listener=listener,
         )

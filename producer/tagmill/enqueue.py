@@ -29,6 +29,9 @@ RETRY_CHUNK_ITEMS = 32
 LEAST_CHUNK_ITEMS = 8
 """Below that many items a chunk's own cost shows beside its images'."""
 
+GPU_CHUNK_ITEMS = 64
+"""The same for lanes on GPUs, which compute whole batches whatever is in them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -49,7 +52,15 @@ class Plan:
     passed_over: Counter[str]
 
 
-def chunk_sizes(items: int, *, lanes: int, most: int, is_first: bool, is_last: bool) -> list[int]:
+def chunk_sizes(
+    items: int,
+    *,
+    lanes: int,
+    most: int,
+    is_first: bool,
+    is_last: bool,
+    least: int = LEAST_CHUNK_ITEMS,
+) -> list[int]:
     """Cut a page into chunks so that lanes begin soon and end together.
 
     Chunks of a page in the middle of a listing are as large as allowed. The first page begins
@@ -63,20 +74,21 @@ def chunk_sizes(items: int, *, lanes: int, most: int, is_first: bool, is_last: b
         most: items of a chunk at the most.
         is_first: whether the page begins the listing.
         is_last: whether the page ends the listing.
+        least: items of a chunk at the least, where ``most`` allows.
 
     Returns:
         Sizes that add up to ``items``.
     """
     share = items // ((8 if is_last else 2) * lanes)
-    most = min(most, max(LEAST_CHUNK_ITEMS, share))
+    most = min(most, max(least, share))
     sizes: list[int] = []
     left = items
     while left:
         size = most
         if is_last:
-            size = min(size, max(LEAST_CHUNK_ITEMS, left // (4 * lanes)))
+            size = min(size, max(least, left // (4 * lanes)))
         if is_first and len(sizes) < lanes:
-            size = min(size, FIRST_CHUNK_ITEMS)
+            size = min(size, max(least, FIRST_CHUNK_ITEMS))
         sizes.append(min(size, left))
         left -= sizes[-1]
     return sizes
@@ -92,6 +104,7 @@ def enqueue(
     chunk_items: int,
     on_page: Callable[[], None] = lambda: None,
     after: Position | None = None,
+    least_items: int = LEAST_CHUNK_ITEMS,
 ) -> None:
     """List a source into a job's chunks.
 
@@ -104,6 +117,7 @@ def enqueue(
         chunk_items: items of a chunk at the most.
         on_page: called after each page.
         after: where the listing of the job stands; see `position`.
+        least_items: items of a chunk at the least.
 
     Raises:
         SourceError: if the source cannot be read.
@@ -115,7 +129,12 @@ def enqueue(
     for page in _pages(found, job, store, start=after.n if after else 0):
         fresh = [item for item in page.items if item.uri not in page.known]
         sizes = chunk_sizes(
-            len(fresh), lanes=lanes, most=chunk_items, is_first=is_first, is_last=page.is_last
+            len(fresh),
+            lanes=lanes,
+            most=chunk_items,
+            is_first=is_first,
+            is_last=page.is_last,
+            least=least_items,
         )
         rest = iter(fresh)
         chunks = [list(islice(rest, size)) for size in sizes]

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tagmill.contract import ChunkMessage
-from tagmill.enqueue import enqueue, position
+from tagmill.enqueue import GPU_CHUNK_ITEMS, LEAST_CHUNK_ITEMS, enqueue, position
 from tagmill.follow import follow
 from tagmill.sources import Source
-from tagmill.store import Job, Store
+from tagmill.store import Job, LaneNote, Store
+
+EXPECTED_LANES = 8
+"""What chunks are cut for while no lane is alive yet."""
 
 
 class Listener:
@@ -35,7 +38,7 @@ def list_source(
     found: Iterator[tuple[str, str]] | None,
     store: Store,
     send: Callable[[Sequence[ChunkMessage]], None],
-    lanes: int,
+    lanes: Sequence[LaneNote],
     chunk_items: int,
     listener: Listener,
 ) -> Job:
@@ -47,7 +50,7 @@ def list_source(
         found: the source's items, where their listing was begun already.
         store: where the job lives.
         send: wakes lanes up.
-        lanes: that are expected to work.
+        lanes: that are alive.
         chunk_items: items of a chunk at the most.
         listener: is told how it gets on.
 
@@ -73,15 +76,17 @@ def list_source(
         )
     else:
         after = position(store, job)
+        on_gpus = any("gpu" in lane.name.partition("@")[0] for lane in lanes)
         enqueue(
             found or source.items(after),
             job,
             store=store,
             send=send,
-            lanes=lanes,
+            lanes=len(lanes) or EXPECTED_LANES,
             chunk_items=chunk_items,
             on_page=report,
             after=after,
+            least_items=GPU_CHUNK_ITEMS if on_gpus else LEAST_CHUNK_ITEMS,
         )
     listener.on_passed_over(source.passed_over)
     return store.jobs.get(job.id)

@@ -60,3 +60,9 @@ def test_no_lane_waits_long_for_another_at_the_end(pages: int, more: int, lanes:
         left -= page
         is_first = False
     assert max(busy) <= items / lanes + 32
+
+
+def test_chunks_for_gpus_hold_whole_batches_up_to_the_end() -> None:
+    sizes = chunk_sizes(3000, lanes=8, most=256, is_first=True, is_last=True, least=64)
+    assert sum(sizes) == 3000
+    assert all(size >= 64 for size in sizes[:-1])
