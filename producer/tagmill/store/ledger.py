@@ -43,11 +43,8 @@ from tagmill.contract import (
 from tagmill.errors import ClaimLost
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
+from tagmill.store.queued import insert_chunks, is_open, named_again_at
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
-
-NAMED_AGAIN_S = 600.0
-"""After that long without a claim, a queued chunk's message may have been lost."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
@@ -248,21 +245,6 @@ class Ledger:
         return seqs
 
 
-def named_again_at(job_id: str) -> ScalarSelect[float]:
-    """When the tick names a queued chunk again: in ten minutes, or in the age of its job.
-
-    So that a chunk that waits for days is named a dozen times, not thousands.
-    """
-    age = epoch_now() - jobs.c.created_at
-    wait = case((age > NAMED_AGAIN_S, age), else_=NAMED_AGAIN_S)
-    return select(epoch_now() + wait).where(jobs.c.id == job_id).scalar_subquery()
-
-
-def is_open() -> ColumnElement[bool]:
-    """True of a job whose chunks lanes may take."""
-    return and_(jobs.c.state.in_(UNFINISHED), jobs.c.paused.is_(None))
-
-
 def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
     """Set a chunk done where the claim is still the newest."""
     closed = connection.execute(
@@ -278,22 +260,6 @@ def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -
     )
     if closed.rowcount != 1:
         raise ClaimLost(f"chunk {claim.job}/{claim.seq}: attempt {claim.attempt} is over")
-
-
-def insert_chunks(
-    connection: Connection, job_id: str, seqs: range, new: Sequence[Sequence[Item]]
-) -> None:
-    """Write new chunks of a job in a transaction, queued."""
-    if not new:
-        return
-    rows = [
-        {"job_id": job_id, "seq": seq, "size": len(items), "items": dump_items(items)}
-        for seq, items in zip(seqs, new, strict=True)
-    ]
-    insert = chunks.insert().values(
-        state=ChunkState.QUEUED, attempt=0, losses=0, lease_until=epoch_now() + NAMED_AGAIN_S
-    )
-    connection.execute(insert, rows)
 
 
 def _end_listing(connection: Connection, job_id: str) -> None:

@@ -29,7 +29,7 @@ from tagmill.contract import (
     load_items,
 )
 from tagmill.store.database import Database
-from tagmill.store.ledger import insert_chunks, is_open, named_again_at
+from tagmill.store.queued import insert_chunks, is_open, named_again_at
 from tagmill.store.outcomes import stands_for
 from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
 
