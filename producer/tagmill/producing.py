@@ -219,6 +219,7 @@ class Producing:
             listener=listener,
         )
 
+
 def _priority(name: str) -> Priority:
     try:
         return Priority(name)

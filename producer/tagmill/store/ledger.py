@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    ScalarSelect,
     and_,
     case,
     exists,
@@ -27,7 +25,6 @@ from sqlalchemy import (
 )
 
 from tagmill.contract import (
-    UNFINISHED,
     ChunkState,
     ChunkSummary,
     ClaimedChunk,
@@ -37,7 +34,6 @@ from tagmill.contract import (
     Outcome,
     Priority,
     Status,
-    dump_items,
     load_items,
 )
 from tagmill.errors import ClaimLost
@@ -45,6 +41,7 @@ from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
 from tagmill.store.queued import insert_chunks, is_open, named_again_at
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:

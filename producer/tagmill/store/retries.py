@@ -29,8 +29,8 @@ from tagmill.contract import (
     load_items,
 )
 from tagmill.store.database import Database
-from tagmill.store.queued import insert_chunks, is_open, named_again_at
 from tagmill.store.outcomes import stands_for
+from tagmill.store.queued import insert_chunks, is_open, named_again_at
 from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
 
 MOST_AT_ONCE = 2000
