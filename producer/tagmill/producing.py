@@ -123,7 +123,10 @@ class Producing:
         selection = _selection(include, exclude)
         opened = self._open(source, selection)
         version = self.model(model)
-        follow_s = (every_s or default_every_s(opened)) if follow else None
+        follow_s = None
+        if follow:  # which not every kind of source can be
+            usual_s = default_every_s(opened)
+            follow_s = every_s or usual_s
         found = None if follow else begun(opened)
         asked: dict[str, Any] = {
             "source": opened.name,

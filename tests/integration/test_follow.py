@@ -184,7 +184,8 @@ def test_what_cannot_be_followed_is_said(make_client: Callable[[], Client], tmp_
     (tmp_path / "one.jpg").write_bytes(b"x")
     client = make_client()
     with pytest.raises(UsageError, match="only folders and buckets can be followed"):
-        client.enqueue(str(tmp_path / "one.jpg"), follow=True)
+        client.enqueue(str(tmp_path / "one.jpg"), follow=True, every_s=1.0)
+    assert client.jobs() == []
     client.close()
 
 
