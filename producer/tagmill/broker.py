@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 from collections.abc import Iterable
@@ -232,6 +233,15 @@ class Broker:
         self._app.close()
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A broker that is away is one line at each tick, not the stack that met it."""
+    if record.exc_info:
+        reason = record.exc_info[1]
+        record.exc_info, record.args = None, ()
+        record.msg = f"no tick was sent: {reason}"
+    return True
+
+
 def run_scheduler(settings: Settings, *, every_s: float) -> None:
     """Send the tick, until told to stop.
 
@@ -244,6 +254,7 @@ def run_scheduler(settings: Settings, *, every_s: float) -> None:
     Raises:
         BrokerError: if no broker is set.
     """
+    logging.getLogger("celery.beat").addFilter(_without_traceback)
     app: Any = celery_app(settings)
     app.conf.beat_schedule = {
         "tick": {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import redis
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection
 from support.brokers import sentinel, tls_before, valkey
-from support.polling import missing
+from support.polling import missing, until
 
 from tagmill.broker import Broker, celery_app
 from tagmill.contract import LABEL_QUEUE, ChunkMessage, Priority
@@ -226,3 +229,25 @@ def test_wrong_password_or_virtual_host_of_rabbitmq_is_said(rabbit: Settings) ->
 def test_setting_that_is_empty_is_unset() -> None:
     with pytest.raises(BrokerError, match="set TAGMILL_BROKER_URL"):
         Broker(load_settings(broker_url=""))
+
+
+def test_scheduler_goes_on_while_the_broker_is_away_and_says_so_in_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "scheduler.log"
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    with valkey(folder) as port, log.open("wb") as output:
+        scheduler = subprocess.Popen(
+            [sys.executable, "-m", "tagmill", "scheduler", "--every", "0.2"],
+            env={**os.environ, "TAGMILL_BROKER_URL": f"redis://127.0.0.1:{port}/0"},
+            stdout=output,
+            stderr=output,
+        )
+        with redis.Redis(port=port) as client:
+            until(lambda: client.llen("control"))
+    try:
+        until(lambda: "no tick was sent: " in log.read_text())
+        assert "Traceback" not in log.read_text()
+        assert scheduler.poll() is None
+    finally:
+        scheduler.terminate()
+        assert scheduler.wait(30) == 0
