@@ -72,7 +72,7 @@ def services(folder: Path) -> Iterator[Services]:
         RuntimeError: if one does not start.
     """
     folder.mkdir()
-    with _valkey(folder) as (broker_url, broker), _postgresql(folder) as server_url:
+    with _valkey(folder) as (broker_url, broker), postgresql(folder) as server_url:
         yield Services(
             broker_url=broker_url,
             server_url=server_url,
@@ -94,35 +94,46 @@ def cpu_s(process: psutil.Process) -> float:
 @contextmanager
 def _valkey(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A Valkey on TCP with the options of the embedded one."""
+    options = ("--appendonly", "yes", "--maxmemory-policy", "noeviction")
+    with valkey(folder, *options) as (port, process):
+        yield f"redis://127.0.0.1:{port}/0", psutil.Process(process.pid)
+
+
+@contextmanager
+def valkey(
+    folder: Path, *options: str, password: str | None = None
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A Valkey on a port of its own, which it answers on: the port and the process.
+
+    Raises:
+        RuntimeError: if it does not start.
+    """
     port = free_port()
-    options = ("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
-    process = subprocess.Popen(
-        [valkey_server(), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, *options],
-        stdout=subprocess.DEVNULL,
-    )
+    words = ("--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "")
+    process = subprocess.Popen([valkey_server(), *words, *options], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_S
-        with redis.Redis(port=port) as client:
-            while not _pings(client):
+        with redis.Redis(port=port, password=password) as client:
+            while not pings(client):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"Valkey did not start (exit code {process.returncode})")
                 time.sleep(0.01)
-        yield f"redis://127.0.0.1:{port}/0", psutil.Process(process.pid)
+        yield port, process
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _pings(client: redis.Redis) -> bool:
+def pings(client: redis.Redis) -> bool:
     with contextlib.suppress(redis.RedisError):
         return bool(client.ping())
     return False
 
 
 @contextmanager
-def _postgresql(folder: Path) -> Iterator[str]:
+def postgresql(folder: Path) -> Iterator[str]:
     """The PostgreSQL on this machine's standard port, else one from a wheel."""
-    if _answers(HERE):
+    if answers(HERE):
         yield HERE
         return
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # which is looked for at its import
@@ -135,7 +146,7 @@ def _postgresql(folder: Path) -> Iterator[str]:
         own.cleanup()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     engine = sqlalchemy.create_engine(f"{url}/postgres", connect_args={"connect_timeout": 2})
     try:
         with engine.connect():

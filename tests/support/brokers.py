@@ -8,34 +8,47 @@ import socket
 import ssl
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
+from bench import services
+from bench.moto import free_port
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kombu import Connection
 
-from support.polling import until
+from support.polling import missing, until
+from tagmill.broker import celery_app
 from tagmill.embedded import valkey_server
+from tagmill.settings import Settings, load_settings
 
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
 @contextmanager
 def valkey(folder: Path, *options: str, password: str | None = None) -> Iterator[int]:
     """A Valkey on a port of its own."""
-    port = free_port()
-    with _server(folder, "--port", str(port), "--save", "", *options):
-        with redis.Redis(port=port, password=password) as client:
-            until(lambda: _answers(client))
+    with services.valkey(folder, *options, password=password) as (port, _):
         yield port
+
+
+@contextmanager
+def rabbitmq() -> Iterator[Settings]:
+    """The RabbitMQ of this machine, with queues of our own that go afterwards."""
+    settings = load_settings(broker_url=RABBIT, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    with Connection(RABBIT) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=2)
+        except OSError:
+            missing("no RabbitMQ on its standard port")
+        yield settings
+        for queue in celery_app(settings).conf.task_queues:
+            queue(connection.default_channel).delete()
 
 
 @contextmanager
@@ -44,29 +57,16 @@ def sentinel(folder: Path, port: int, name: str) -> Iterator[int]:
     own = free_port()
     file = folder / "sentinel.conf"
     file.write_text(f"port {own}\nsentinel monitor {name} 127.0.0.1 {port} 1\n")
-    with _server(folder, str(file), "--sentinel", first=True):
-        with redis.Redis(port=own) as client:
-            until(lambda: _answers(client))
-        yield own
-
-
-@contextmanager
-def _server(folder: Path, *arguments: str, first: bool = False) -> Iterator[None]:
-    options = [] if first else ["--dir", str(folder), "--bind", "127.0.0.1"]
     process = subprocess.Popen(
-        [valkey_server(), *arguments, *options], stdout=subprocess.DEVNULL, cwd=folder
+        [valkey_server(), str(file), "--sentinel"], stdout=subprocess.DEVNULL, cwd=folder
     )
     try:
-        yield
+        with redis.Redis(port=own) as client:
+            until(lambda: services.pings(client))
+        yield own
     finally:
         process.kill()
         process.wait()
-
-
-def _answers(client: redis.Redis) -> bool:
-    with suppress(redis.RedisError):
-        return bool(client.ping())
-    return False
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from tagmill.contract import Status
 from tagmill.errors import UsageError
 from tagmill.export import WRITERS, check_results_file, export
 from tagmill.s3 import S3
-from tagmill.settings import Settings
 from tagmill.sources import printable, readable
 from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Result
@@ -53,7 +52,8 @@ def status(
         jobs = [client.job(job_id)] if job_id else client.jobs()
         failures = client.store.outcomes.failures(jobs[0].id) if job_id else {}
         lanes = client.workers()
-    at_work = bool(lanes) or settings.store_url is not None or _is_held(settings)
+    held = StateFolder(settings.state_dir).is_held()
+    at_work = bool(lanes) or settings.store_url is not None or held
     if as_json:
         for job in jobs:
             row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, at_work)}
@@ -165,10 +165,6 @@ def resume(
     with existing(settings_of(context, state_dir)) as client:
         job = client.resume(job_id)
     print(f"job {job.id} goes on: {job.open:,} images wait", file=sys.stderr)
-
-
-def _is_held(settings: Settings) -> bool:
-    return StateFolder(settings.state_dir).is_held()
 
 
 def _state(job: Job, at_work: bool) -> str:

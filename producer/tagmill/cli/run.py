@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tagmill.cli.jobs import NamedJob
 from tagmill.cli.labelling import Outputs, embedded_settings, held, label, program, say_end
 from tagmill.cli.opening import existing, names_state_dir, settings_of
 from tagmill.cli.options import (
@@ -122,7 +123,7 @@ def run(
 
 def retry(
     context: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")],
+    job_id: NamedJob,
     codes: Annotated[
         list[str] | None,
         typer.Option(
