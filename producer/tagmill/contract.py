@@ -76,11 +76,15 @@ UNFINISHED = (JobState.LISTING, JobState.RUNNING)
 BY_HAND = "by hand"
 """Why a job is paused that somebody paused; other reasons are a lane's."""
 
+NEARLY_ALL_FAILED = "nearly all of its images fail"
+"""How the reason begins why a job is paused whose first items failed."""
+
 
 class ChunkState(enum.StrEnum):
-    """Where a chunk stands in the ledger."""
+    """Where a chunk stands in the ledger. One that is ``put_off`` is queued later."""
 
     QUEUED = "queued"
+    PUT_OFF = "put_off"
     CLAIMED = "claimed"
     DONE = "done"
 
@@ -160,7 +164,8 @@ class ClaimedChunk:
 
     Attributes:
         attempt: the fencing token: a commit counts only while it is still the ledger's.
-        losses: claims before this one that ended without a word.
+        losses: claims before this one that ended in a lost lane.
+        was_put_off: its items could not be read before, and this is their last try.
         priority: of its job.
     """
 
@@ -168,6 +173,7 @@ class ClaimedChunk:
     seq: int
     attempt: int
     losses: int
+    was_put_off: bool
     priority: Priority
     model: str
     top_k: int

@@ -161,21 +161,6 @@ def test_outcomes_that_are_not_the_chunks_are_refused(store: Store) -> None:
     assert not list(store.outcomes.results(job.id))
 
 
-def test_split_halves_take_the_chunks_place_down_to_lane_lost(store: Store) -> None:
-    job = job_with(store, 3)
-    halves = store.ledger.split(claim(store, job), lane="lane")
-    assert list(halves) == [1, 2]
-    one = claim(store, job, 1)
-    two = claim(store, job, 2)
-    assert [item.n for item in one.items + two.items] == [0, 1, 2]
-    assert list(store.ledger.split(one, lane="lane")) == []
-    store.ledger.commit(two, outcomes(two), SUMMARY)
-    done = store.jobs.get(job.id)
-    assert (done.state, done.listed, done.ok, done.failed) == (JobState.DONE, 3, 2, 1)
-    lost = next(iter(store.outcomes.results(job.id)))
-    assert (lost.n, lost.error) == (0, ErrorCode.LANE_LOST)
-
-
 def test_known_are_items_of_the_same_version_model_and_top_k(store: Store) -> None:
     job = job_with(store, 2)
     chunk = claim(store, job)

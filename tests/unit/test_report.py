@@ -105,7 +105,7 @@ def test_the_live_line_tells_done_total_rate_time_left_failures_and_what_is_seen
         id="j", source="file:///x", model="m@1", top_k=5, state=JobState.RUNNING, listed=1000,
         skipped=100, ok=290, failed=10, chunks=9, pending=6, fresh_since=0.0, created_at=0.0,
         finished_at=None, include=(), exclude=(), priority=Priority.NORMAL, paused=None,
-        follow_s=None,
+        follow_s=None, breaker=None,
     )  # fmt: skip
     progress = Progress(job=job)
     progress.seen.update({"golden_retriever": 40, "cat": 3})

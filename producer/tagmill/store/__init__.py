@@ -6,6 +6,7 @@ from tagmill.store.database import Database
 from tagmill.store.jobs import Job, Jobs
 from tagmill.store.lanes import LaneNote, Lanes, LaneState
 from tagmill.store.ledger import Ledger, Page
+from tagmill.store.losses import Losses
 from tagmill.store.outcomes import Known, Outcomes, Result
 from tagmill.store.retries import Retries
 
@@ -18,6 +19,7 @@ __all__ = [
     "LaneState",
     "Lanes",
     "Ledger",
+    "Losses",
     "Outcomes",
     "Page",
     "Result",
@@ -35,6 +37,7 @@ class Store:
     Attributes:
         jobs: what was asked for.
         ledger: chunks, claims and commits.
+        losses: chunks whose lane was lost.
         outcomes: what became of the items.
         retries: chunks to be done once more.
         lanes: who is alive, and doing what.
@@ -47,6 +50,7 @@ class Store:
         self.database = Database(url)
         self.jobs = Jobs(self.database)
         self.ledger = Ledger(self.database)
+        self.losses = Losses(self.database)
         self.outcomes = Outcomes(self.database)
         self.retries = Retries(self.database)
         self.lanes = Lanes(self.database)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from tagmill.errors import StoreError, StoreFull
 from tagmill.store.schema import metadata
 
-HEAD = "0002"
+HEAD = "0003"
 """The schema revision that this release works with; the newest file in ``migrations/versions``."""
 
 _MIGRATION_LOCK = 0x7461676D  # ours among the advisory locks of a PostgreSQL: "tagm"

@@ -23,6 +23,9 @@ from tagmill.errors import UnknownJob
 from tagmill.store.database import Database
 from tagmill.store.schema import chunks, epoch_now, jobs
 
+BREAKER_OUTCOMES = 200
+"""So many outcomes tell whether a job makes sense, and cost seconds where it does not."""
+
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no letter that is easily taken for another
 
 
@@ -40,6 +43,7 @@ class Job:
         exclude: patterns of names that are not.
         paused: why no lane takes its chunks, ``None`` where lanes do.
         follow_s: seconds between two looks at a source that is followed, else ``None``.
+        breaker: outcomes at which it pauses if nearly all are failures; ``None`` where it does not.
         created_at: seconds since the epoch, as ``finished_at``.
     """
 
@@ -60,6 +64,7 @@ class Job:
     priority: Priority
     paused: str | None
     follow_s: float | None
+    breaker: int | None
     created_at: float
     finished_at: float | None
 
@@ -89,6 +94,7 @@ class Jobs:
         exclude: Sequence[str] = (),
         priority: Priority = Priority.NORMAL,
         follow_s: float | None = None,
+        breaker: int | None = BREAKER_OUTCOMES,
     ) -> Job:
         """Make a job that is about to list its source.
 
@@ -101,6 +107,7 @@ class Jobs:
             exclude: as there.
             priority: as there.
             follow_s: as there.
+            breaker: as there.
         """
         job_id = f"{time.strftime('%y%m%d')}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
         values = {"id": job_id, "source": source, "model": model, "top_k": top_k}
@@ -112,6 +119,7 @@ class Jobs:
                     exclude=json.dumps(exclude),
                     priority=priority,
                     follow_s=follow_s,
+                    breaker=breaker,
                     state=JobState.LISTING,
                     fresh_since=epoch_now() if fresh_since is None else fresh_since,
                     created_at=epoch_now(),

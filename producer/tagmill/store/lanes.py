@@ -37,6 +37,7 @@ class LaneNote:
         device: core or GPU that it is pinned to, for people.
         job_id: of the chunk in hand, with ``seq``.
         model: the version loaded last, as ``name@number``.
+        release: of tagmill that it runs; ``None`` of one from before releases were noted.
         done: items since its start.
         rate: images/s over its last chunks, waiting included.
         started_at: seconds since the epoch by the store's clock; 0 in what a lane writes.
@@ -50,6 +51,7 @@ class LaneNote:
     job_id: str | None = None
     seq: int | None = None
     model: str | None = None
+    release: str | None = None
     done: int = 0
     rate: float = 0.0
     started_at: float = 0.0

@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 
 from tagmill.contract import (
+    TRANSIENT_CODES,
     ChunkState,
     ChunkSummary,
     ClaimedChunk,
-    ErrorCode,
     Item,
     JobState,
     Outcome,
@@ -37,9 +37,10 @@ from tagmill.contract import (
     load_items,
 )
 from tagmill.errors import ClaimLost
+from tagmill.store import breaker
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
-from tagmill.store.queued import insert_chunks, is_open, named_again_at
+from tagmill.store.queued import insert_chunks, is_open, named_again_at, put_off
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
 
 
@@ -130,6 +131,7 @@ class Ledger:
             is paused.
         """
         now = epoch_now()
+        # What is put off has a lease too, which ends when its time has come.
         free = [chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < now]
         if redelivered:
             free.append(chunks.c.state == ChunkState.CLAIMED)
@@ -146,7 +148,7 @@ class Ledger:
                 lease_until=now + lease_s,
                 lane=lane,
             )
-            .returning(chunks.c.attempt, chunks.c.losses, chunks.c["items"])
+            .returning(chunks.c.attempt, chunks.c.losses, chunks.c.was_put_off, chunks.c["items"])
         )
         with self._database.write() as connection:
             taken = connection.execute(take).one_or_none()
@@ -160,14 +162,21 @@ class Ledger:
             seq=seq,
             attempt=taken.attempt,
             losses=taken.losses,
+            was_put_off=taken.was_put_off,
             priority=Priority(asked.priority),
             model=asked.model,
             top_k=asked.top_k,
-            items=load_items(taken[2]),
+            items=load_items(taken[3]),
         )
 
-    def commit(self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary) -> None:
+    def commit(self, claim: ClaimedChunk, found: Sequence[Outcome], summary: ChunkSummary) -> int:
         """Write the outcomes of a claimed chunk, all of them or none.
+
+        Items that could not be read for a reason that may pass are put off once: they become a
+        chunk for later, and have no outcome yet.
+
+        Returns:
+            How many items were put off.
 
         Raises:
             ClaimLost: if another lane has claimed the chunk since; nothing was written.
@@ -178,20 +187,15 @@ class Ledger:
                 f"chunk {claim.job}/{claim.seq} has {len(claim.items)} items, "
                 f"its {len(found)} outcomes are not theirs"
             )
-        ok = sum(outcome.status is Status.OK for outcome in found)
+        passing = () if claim.was_put_off else TRANSIENT_CODES
+        later = {outcome.n for outcome in found if outcome.error in passing}
         with self._database.write() as connection:
-            _close(connection, claim, summary)
-            upsert(connection, claim.job, found)
-            connection.execute(
-                update(jobs)
-                .where(jobs.c.id == claim.job)
-                .values(
-                    ok=jobs.c.ok + ok,
-                    failed=jobs.c.failed + len(found) - ok,
-                    pending=jobs.c.pending - 1,
-                    **_finished_when(and_(jobs.c.pending == 1, jobs.c.state == JobState.RUNNING)),
-                )
-            )
+            close(connection, claim, summary)
+            if later:
+                (seq,) = add_chunks(connection, claim.job, 1)
+                put_off(connection, claim.job, seq, [i for i in claim.items if i.n in later])
+            end_chunk(connection, claim.job, [each for each in found if each.n not in later])
+        return len(later)
 
     def release(self, claim: ClaimedChunk) -> None:
         """Put a claimed chunk back as it was: nobody worked on it."""
@@ -203,47 +207,13 @@ class Ledger:
                 .values(state=ChunkState.QUEUED, lease_until=named_again_at(claim.job))
             )
 
-    def split(self, claim: ClaimedChunk, *, lane: str) -> range:
-        """Give up on a claimed chunk as a whole: two halves take its place.
 
-        A chunk of one item becomes that item's outcome `lane_lost` instead.
+def close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
+    """Set a chunk done where the claim is still the newest.
 
-        Returns:
-            The ``seq`` of the halves; empty for a chunk of one item.
-
-        Raises:
-            ClaimLost: if another lane has claimed the chunk since; nothing was written.
-        """
-        if len(claim.items) == 1:
-            item = claim.items[0]
-            lost = Outcome(
-                n=item.n,
-                uri=item.uri,
-                version=item.version,
-                status=Status.FAILED,
-                error=ErrorCode.LANE_LOST,
-                message=f"the lane died on this image {claim.losses} times",
-            )
-            summary = ChunkSummary(lane=lane, failures={str(ErrorCode.LANE_LOST): 1})
-            self.commit(claim, [lost], summary)
-            return range(0)
-        middle = len(claim.items) // 2
-        halves = [claim.items[:middle], claim.items[middle:]]
-        with self._database.write() as connection:
-            _close(connection, claim, ChunkSummary(lane=lane))
-            end = connection.scalar(
-                update(jobs)
-                .where(jobs.c.id == claim.job)
-                .values(chunks=jobs.c.chunks + 2, pending=jobs.c.pending + 1)
-                .returning(jobs.c.chunks)
-            )
-            seqs = range(end - 2, end) if end is not None else range(0)
-            insert_chunks(connection, claim.job, seqs, halves)
-        return seqs
-
-
-def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -> None:
-    """Set a chunk done where the claim is still the newest."""
+    Raises:
+        ClaimLost: if it is not.
+    """
     closed = connection.execute(
         update(chunks)
         .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
@@ -257,6 +227,41 @@ def _close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) -
     )
     if closed.rowcount != 1:
         raise ClaimLost(f"chunk {claim.job}/{claim.seq}: attempt {claim.attempt} is over")
+
+
+def add_chunks(connection: Connection, job_id: str, count: int) -> range:
+    """Count new chunks in their job.
+
+    Returns:
+        Their ``seq``.
+    """
+    end = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(chunks=jobs.c.chunks + count, pending=jobs.c.pending + count)
+        .returning(jobs.c.chunks)
+    ).scalar_one()
+    return range(end - count, end)
+
+
+def end_chunk(connection: Connection, job_id: str, found: Sequence[Outcome] = ()) -> None:
+    """Write the outcomes of a closed chunk and count both, which may end its job, or pause it."""
+    if found:
+        upsert(connection, job_id, found)
+    ok = sum(outcome.status is Status.OK for outcome in found)
+    is_last = and_(jobs.c.pending == 1, jobs.c.state == JobState.RUNNING)
+    job = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(
+            ok=jobs.c.ok + ok,
+            failed=jobs.c.failed + len(found) - ok,
+            pending=jobs.c.pending - 1,
+            **_finished_when(is_last),
+        )
+        .returning(*breaker.LOOKED_AT)
+    ).one()
+    breaker.look(connection, job)
 
 
 def _end_listing(connection: Connection, job_id: str) -> None:

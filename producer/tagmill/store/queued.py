@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, case, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, case, select, update
 
 from tagmill.contract import UNFINISHED, ChunkState, Item, dump_items
 from tagmill.store.schema import chunks, epoch_now, jobs
@@ -12,11 +13,29 @@ from tagmill.store.schema import chunks, epoch_now, jobs
 NAMED_AGAIN_S = 600.0
 """After that long without a claim, a queued chunk's message may have been lost."""
 
+PUT_OFF_S = 30.0
+"""Before what could not be read is tried once more, and up to half as long again."""
+
 
 def insert_chunks(
-    connection: Connection, job_id: str, seqs: range, new: Sequence[Sequence[Item]]
+    connection: Connection,
+    job_id: str,
+    seqs: range,
+    new: Sequence[Sequence[Item]],
+    *,
+    losses: int = 0,
+    was_put_off: bool = False,
 ) -> None:
-    """Write new chunks of a job in a transaction, queued."""
+    """Write new chunks of a job in a transaction, queued.
+
+    Args:
+        connection: in a transaction that has counted the chunks in their job.
+        job_id: the job.
+        seqs: their numbers.
+        new: the items of each.
+        losses: lanes that died on them before.
+        was_put_off: their items are tried for the last time.
+    """
     if not new:
         return
     rows = [
@@ -24,9 +43,24 @@ def insert_chunks(
         for seq, items in zip(seqs, new, strict=True)
     ]
     insert = chunks.insert().values(
-        state=ChunkState.QUEUED, attempt=0, losses=0, lease_until=epoch_now() + NAMED_AGAIN_S
+        state=ChunkState.QUEUED,
+        attempt=0,
+        losses=losses,
+        was_put_off=was_put_off,
+        lease_until=epoch_now() + NAMED_AGAIN_S,
     )
     connection.execute(insert, rows)
+
+
+def put_off(connection: Connection, job_id: str, seq: int, items: Sequence[Item]) -> None:
+    """Write a chunk of items that could not be read; the tick queues it when its time comes."""
+    insert_chunks(connection, job_id, range(seq, seq + 1), [items], was_put_off=True)
+    wait_s = PUT_OFF_S * random.uniform(1.0, 1.5)  # noqa: S311  # so that not all come at once
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.job_id == job_id, chunks.c.seq == seq)
+        .values(state=ChunkState.PUT_OFF, lease_until=epoch_now() + wait_s)
+    )
 
 
 def named_again_at(job_id: str) -> ScalarSelect[float]:

@@ -3,7 +3,9 @@
 ``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
 ``skipped`` points, for items that a job did not label again, at the outcome that stands;
 ``lanes`` is where lanes say that they are alive.
-``chunks.lease_until`` is when a claim ends, and of a queued chunk when it is named again.
+``chunks.lease_until`` is when a claim ends, of a queued chunk when it is named again, and of one
+that is put off when it is queued. ``jobs.breaker`` is the number of outcomes at which a job pauses
+if nearly all of them are failures, ``NULL`` once it was looked at.
 Times are seconds since the epoch by the database's own clock, so that machines whose clocks
 disagree agree on leases.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -52,6 +56,7 @@ jobs = Table(
     Column("priority", String(8), nullable=False, server_default="normal"),
     Column("paused", Text),
     Column("follow_s", Double),
+    Column("breaker", Integer),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
     Index("jobs_by_age", "created_at"),
@@ -65,6 +70,7 @@ chunks = Table(
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("losses", Integer, nullable=False, default=0),
+    Column("was_put_off", Boolean, nullable=False, default=False, server_default=false()),
     Column("lease_until", Double),
     Column("lane", String(120)),
     Column("size", Integer, nullable=False),
@@ -120,6 +126,7 @@ lanes = Table(
     Column("job_id", String(32)),
     Column("seq", BigInteger),
     Column("model", String(80)),
+    Column("release", String(40)),
     Column("done", BigInteger, nullable=False),
     Column("rate", Double, nullable=False),
     Column("started_at", Double, nullable=False),
