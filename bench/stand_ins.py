@@ -62,7 +62,7 @@ def main() -> int:
     class StandIns:
         """Takes the place of what loads model versions."""
 
-        def __init__(self, *_: object, decode_threads: int = 0) -> None:
+        def __init__(self, *_: object, decode_threads: int = 0, **__: object) -> None:
             self._decode_threads = decode_threads
             self._loops: dict[str, ChunkLoop] = {}
 

@@ -88,10 +88,22 @@ class Settings(BaseSettings):
     )
     chunk_items: int = Field(256, ge=1, le=1000, description="Items of a chunk at the most.")
     lease_s: float = Field(
-        60.0,
+        40.0,
         gt=0,
         description="Seconds for which a claim on a chunk holds against other lanes, from its last "
         "renewal; a living lane renews it.",
+    )
+    item_timeout_s: float = Field(
+        60.0,
+        ge=1,
+        description="Seconds that decoding and labelling one image may take; a lane that takes "
+        "longer is ended.",
+    )
+    lane_bytes: int | None = Field(
+        None,
+        ge=256 * MIB,
+        description="Bytes of memory that a lane may take before it is ended; 4 GiB on a CPU and "
+        "any on a GPU where unset.",
     )
     max_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of an image file at the most.")
     max_pixels: int = Field(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -11,10 +13,14 @@ from celery.worker import consumer
 
 from tagmill.broker import Broker, celery_app, queue_name
 from tagmill.settings import Settings
+from tagmill.store import Store
 from tagmill.tick import tick
+from tagmill_worker.hands import hands
 from tagmill_worker.lane import lane_of
+from tagmill_worker.lost import LostLanes
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
+from tagmill_worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +28,21 @@ ENDED_BY_A_LANE = 3
 """The exit code where a lane met what every lane would meet: no clean end, to be started again."""
 
 
-class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
-    """Celery's, without the 28 queues that it makes on RabbitMQ for messages with a delay.
+CPU_LANE_BYTES = 4 << 30
+"""Of memory, at the most: twice what the largest image that the limits allow was seen to take."""
 
-    We send none with a delay.
+
+RECONNECT_SPREAD_S = 2.0
+"""Over which workers spread their first try to reach a broker that they lost."""
+
+_STRAY = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
+    """Celery's, but nothing that lies in a queue or that a broker answers ends the worker.
+
+    It goes without the 28 queues that Celery makes on RabbitMQ for messages with a delay, for we
+    send none.
     """
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]  # as above
@@ -37,6 +54,24 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
             if "DelayedDelivery" not in step
         ]
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # A stray entry of a Redis list is met while the list is read, and gone from it then.
+        known = (*self.conninfo.connection_errors, *self.conninfo.channel_errors)
+        self.connection_errors: tuple[type[Exception], ...] = (*known, *_STRAY)
+
+    def connect(self) -> Any:
+        """Connect; after a loss not all workers at once."""
+        if self.restart_count > 1:
+            time.sleep(random.uniform(0, RECONNECT_SPREAD_S))  # noqa: S311  # no secret
+        return super().connect()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say which of both it was."""
+        if isinstance(exc, _STRAY):
+            log.error("dropped an entry of a queue that is no message: %r", exc)
+        super().on_connection_error_after_connected(exc)
+
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
         """Celery's, but a message that is none ends with a line in the log, not with the worker."""
         handle = super().create_task_handler(*arguments, **options)
@@ -44,7 +79,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         def guarded(message: Any) -> Any:
             try:
                 return handle(message)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except _STRAY as error:
                 log.error("dropped a message that is none of ours: %r", error)
                 message.reject()
                 return None
@@ -76,10 +111,22 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     app: Any = celery_app(settings)  # Celery ships no types
     app.conf.worker_consumer = Consumer
     broker = Broker(settings)
+    in_hand = hands(len(slot.lanes))
+    watchdog = Watchdog(
+        in_hand, item_timeout_s=settings.item_timeout_s, lane_bytes=_lane_bytes(settings, slot)
+    )
     end = register(
         app,
         partial(lane_of, settings, decode_threads=slot.decode_threads),
         slot=slot,
+        hands=in_hand,
+        lost=LostLanes(
+            slot,
+            in_hand,
+            watchdog,
+            open_store=partial(Store, settings.store_address),
+            send=broker.send,
+        ),
         send=broker.send,
         tick=lambda store: tick(store, broker),
         warm_up=warm_up,
@@ -96,5 +143,12 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
         loglevel="INFO",
         quiet=True,
     )
+    watchdog.start()
     worker.start()
     return int(worker.exitcode or (ENDED_BY_A_LANE if end.was_asked_for else 0))
+
+
+def _lane_bytes(settings: Settings, slot: Slot) -> int | None:
+    if settings.lane_bytes is not None or slot.gpu is not None:
+        return settings.lane_bytes
+    return CPU_LANE_BYTES

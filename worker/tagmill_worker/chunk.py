@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice, repeat
@@ -20,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.contract import ErrorCode, Item, Label, Outcome, Status
-from tagmill.errors import ItemError, MissingError
+from tagmill.errors import ItemError, MissingError, TagmillError
 from tagmill_worker.classifiers import Classifier
 from tagmill_worker.fetch import Fetched, is_remote
+from tagmill_worker.hands import unwatched
 from tagmill_worker.images import Decoded
 from tagmill_worker.patience import Patience
 
@@ -49,6 +51,9 @@ class Spent:
         self.decode_s += other.decode_s
         self.predict_s += other.predict_s
 
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Scores: TypeAlias = npt.NDArray[np.float32]
 
 Read: TypeAlias = tuple[str, Decoded] | Outcome
 """What reading an item gave: the version that was read and its pixels, or its outcome."""
@@ -81,6 +86,7 @@ class ChunkLoop:
         labels: the classes in the model's order, as (id, name).
         decode_threads: that fetch and decode ahead of the classifier, for one that leaves the CPU
             free; with 0 the caller's thread does, one item after the other.
+        holding: an item is in the lane's hand, by its ``n``, as long as the context lasts.
         clock: seconds, monotonic.
         sleep: waits that many seconds before another try.
     """
@@ -90,6 +96,7 @@ class ChunkLoop:
     classifier: Classifier
     labels: Sequence[tuple[str, str]]
     decode_threads: int = 0
+    holding: Callable[[int], AbstractContextManager[None]] = field(default=unwatched)
     clock: Callable[[], float] = field(default=time.perf_counter)
     sleep: Callable[[float], None] = field(default=time.sleep)
 
@@ -165,14 +172,19 @@ class ChunkLoop:
         top_k: int,
         spent: Spent,
     ) -> Iterator[Outcome]:
-        pixels = [found[1].pixels for found in read if not isinstance(found, Outcome)]
+        both = zip(batch, read, strict=True)
+        images = [(item, got[1].pixels) for item, got in both if not isinstance(got, Outcome)]
         started = self.clock()
-        scores = iter(self.classifier.predict(np.stack(pixels)) if pixels else ())
+        scores = iter(self._predict(images) if images else ())
         for item, found in zip(batch, read, strict=True):
             if isinstance(found, Outcome):
                 yield found
                 continue
             version, decoded = found
+            scored = next(scores)
+            if isinstance(scored, Exception):
+                yield _failed(item, version, ErrorCode.INTERNAL, repr(scored)[:300])
+                continue
             yield Outcome(
                 n=item.n,
                 uri=item.uri,
@@ -180,9 +192,28 @@ class ChunkLoop:
                 status=Status.OK,
                 width=decoded.width,
                 height=decoded.height,
-                labels=self._best(next(scores), top_k),
+                labels=self._best(scored, top_k),
             )
         spent.predict_s += self.clock() - started
+
+    def _predict(self, images: Sequence[tuple[Item, Pixels]]) -> list[Scores | Exception]:
+        """The scores of images; for one that cannot be labelled though others can, what it raised.
+
+        Raises:
+            Exception: where none can be labelled: the fault is not an image's.
+        """
+        pixels = np.stack([pixels for _, pixels in images])
+        if self.classifier.batch_size == 1:
+            (item, _), *_ = images
+            with self.holding(item.n):
+                return [_tried(self.classifier, pixels, item)]
+        try:
+            return list(self.classifier.predict(pixels))
+        except Exception:
+            found = [_tried(self.classifier, one[np.newaxis], item) for item, one in images]
+            if all(isinstance(each, Exception) for each in found):
+                raise
+            return found
 
     def _read(self, item: Item, fetch: Callable[[], Fetched], spent: Spent) -> Read:
         """The version that was read and its pixels, or the outcome of an item that has none."""
@@ -196,7 +227,8 @@ class ChunkLoop:
             version = fetched.version
             started = self.clock()
             try:
-                return version, self.decode(fetched.data)
+                with self.holding(item.n):
+                    return version, self.decode(fetched.data)
             finally:
                 spent.decode_s += self.clock() - started
         except ItemError as error:
@@ -231,6 +263,17 @@ class ChunkLoop:
             Label(id=self.labels[i][0], name=self.labels[i][1], score=round(float(scores[i]), 6))
             for i in ordered.tolist()
         )
+
+
+def _tried(classifier: Classifier, pixels: Pixels, item: Item) -> Scores | Exception:
+    try:
+        scores: Scores = classifier.predict(pixels)[0]
+        return scores
+    except TagmillError:
+        raise
+    except Exception as error:  # the item's boundary: its neighbours go on
+        log.exception("an image cannot be labelled uri=%s", item.uri)
+        return error
 
 
 def _failed(item: Item, version: str, code: ErrorCode, message: str) -> Outcome:

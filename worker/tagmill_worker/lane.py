@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from tenacity import (
     Retrying,
@@ -17,19 +18,25 @@ from tenacity import (
 )
 from tenacity.wait import wait_random_exponential
 
-from tagmill.contract import ChunkMessage, ChunkSummary, ChunkTimings, ClaimedChunk
+from tagmill.contract import (
+    TRANSIENT_CODES,
+    ChunkMessage,
+    ChunkSummary,
+    ChunkTimings,
+    ClaimedChunk,
+)
 from tagmill.errors import ClaimLost, ModelAway, ModelUnavailable, StoreError, StoreFull
 from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
+from tagmill.store.losses import is_given_up
+from tagmill.version import __version__
 from tagmill_worker.chunk import ChunkLoop, Labelled
+from tagmill_worker.hands import Hand
 from tagmill_worker.heartbeat import Heartbeat
 from tagmill_worker.loading import Loader
 
 log = logging.getLogger(__name__)
-
-MOST_LOSSES = 2
-"""Claims of a chunk that may end in a lost lane before it is split."""
 
 STORE_TRIES = 5
 """Of a claim or a commit in SQLite, which is never away for long."""
@@ -55,6 +62,7 @@ class Lane:
         store: where the ledger is.
         load: the loop for a model version.
         heartbeat: renews the lease of the chunk in hand.
+        claimed: told the attempt of each claim.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
     """
@@ -67,6 +75,7 @@ class Lane:
         store: Store,
         load: Callable[[str], ChunkLoop],
         heartbeat: Heartbeat,
+        claimed: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -75,6 +84,7 @@ class Lane:
         self._settings = settings
         self._load = load
         self._heartbeat = heartbeat
+        self._claimed = claimed
         self._clock = clock
         self._sleep = sleep
         self._patient = Retrying(
@@ -140,13 +150,14 @@ class Lane:
             return []
         committed = 0
         self._heartbeat.took(claim)
+        self._claimed(claim.attempt)
         try:
-            if claim.losses >= MOST_LOSSES:
+            if is_given_up(claim):
                 return self._split(claim)
             loop = self._load(claim.model)
             labelled = loop.run(claim.items, top_k=claim.top_k, moved=self._heartbeat.moved)
-            self._commit(claim, labelled, waiting_s)
-            committed = len(claim.items)
+            later = self._commit(claim, labelled, waiting_s)
+            committed = len(claim.items) - later
         except ClaimLost as lost:
             log.warning("dropped: %s", lost)
         except ModelAway as error:
@@ -165,7 +176,7 @@ class Lane:
         return []
 
     def _split(self, claim: ClaimedChunk) -> list[ChunkMessage]:
-        seqs = self.store.ledger.split(claim, lane=self.name)
+        seqs = self.store.losses.split(claim, lane=self.name)
         log.error(
             "chunk lost its lane %d times, split job=%s chunk=%d items=%d into=%s",
             claim.losses,
@@ -176,8 +187,11 @@ class Lane:
         )
         return [ChunkMessage(job=claim.job, seq=seq, priority=claim.priority) for seq in seqs]
 
-    def _commit(self, claim: ClaimedChunk, labelled: Labelled, waiting_s: float) -> None:
+    def _commit(self, claim: ClaimedChunk, labelled: Labelled, waiting_s: float) -> int:
+        """Commit a chunk; how many of its items were put off."""
         spent = labelled.spent
+        passing = () if claim.was_put_off else TRANSIENT_CODES
+        failures = {code: n for code, n in labelled.failures.items() if code not in passing}
         summary = ChunkSummary(
             lane=self.name,
             timings=ChunkTimings(
@@ -188,25 +202,27 @@ class Lane:
                 waiting_s=round(waiting_s, 6),
             ),
             seen=labelled.seen,
-            failures=labelled.failures,
+            failures=failures,
         )
         started = self._clock()
         self._commit_s = 0.0  # told in the summary above, once
-        self._patient(self.store.ledger.commit, claim, labelled.outcomes, summary)
+        later = self._patient(self.store.ledger.commit, claim, labelled.outcomes, summary)
         self._commit_s = self._clock() - started
         log.info(
-            "labelled job=%s chunk=%d items=%d failed=%d fetch_s=%.3f decode_s=%.3f "
+            "labelled job=%s chunk=%d items=%d failed=%d put_off=%d fetch_s=%.3f decode_s=%.3f "
             "predict_s=%.3f commit_s=%.3f waiting_s=%.3f",
             claim.job,
             claim.seq,
             len(claim.items),
-            sum(labelled.failures.values()),
+            sum(failures.values()),
+            later,
             spent.fetch_s,
             spent.decode_s,
             spent.predict_s,
             self._commit_s,
             waiting_s,
         )
+        return later
 
 
 def lane_of(
@@ -215,6 +231,7 @@ def lane_of(
     *,
     device: str = "",
     decode_threads: int = 0,
+    hand: Hand,
     alive: Callable[[], None] = lambda: None,
 ) -> Lane:
     """A lane with the store and the registry that the settings name, its heart beating.
@@ -224,11 +241,14 @@ def lane_of(
         name: of the lane.
         device: that it is pinned to, for people.
         decode_threads: as `ChunkLoop` takes them.
+        hand: of the lane, opened here.
         alive: called while it is idle or gets on, every few seconds.
     """
     store = Store(settings.store_address)
+    pid = os.getpid()
+    hand.open(pid)
     heartbeat = Heartbeat(
-        LaneNote(name=name, pid=os.getpid(), device=device, state=LaneState.STARTING),
+        LaneNote(name=name, pid=pid, device=device, state=LaneState.STARTING, release=__version__),
         store=store,
         lease_s=settings.lease_s,
         alive=alive,
@@ -237,6 +257,12 @@ def lane_of(
         name,
         settings=settings,
         store=store,
-        load=Loader(settings, open_registry(settings), decode_threads=decode_threads),
+        load=Loader(
+            settings,
+            open_registry(settings),
+            decode_threads=decode_threads,
+            holding=hand.holding,
+        ),
         heartbeat=heartbeat,
+        claimed=partial(hand.claimed, pid),
     )

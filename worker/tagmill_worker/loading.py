@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from tagmill.settings import Settings
 from tagmill_worker.chunk import ChunkLoop
 from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.fetch import Fetch, LocalFetch
+from tagmill_worker.hands import unwatched
 from tagmill_worker.images import Decoded, Geometry, decode
 
 KEPT_MODELS = 3
@@ -28,10 +30,19 @@ class Loader:
         settings: limits and roots.
         registry: where the models are.
         decode_threads: as `ChunkLoop` takes them.
+        holding: as there.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, *, decode_threads: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        decode_threads: int = 0,
+        holding: Callable[[int], AbstractContextManager[None]] = unwatched,
+    ) -> None:
         self._settings = settings
+        self._holding = holding
         self._decode_threads = decode_threads
         self._registry = registry
         self._fetch = Fetch(
@@ -90,6 +101,7 @@ class Loader:
             ),
             labels=labels,
             decode_threads=self._decode_threads,
+            holding=self._holding,
         )
         # Once for nothing, so that the first chunk finds it ready.
         scores = loop.classifier.predict(np.zeros((1, geometry.size, geometry.size, 3), np.uint8))

@@ -11,18 +11,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard import current_process
+from billiard.exceptions import WorkerLostError
 from celery import Celery
 from celery.exceptions import Reject
 from celery.signals import worker_process_init, worker_process_shutdown
+from celery.worker import state
+from celery.worker.request import Request
 
 from tagmill.contract import LABEL_TASK, MESSAGE_VERSION, TICK_TASK, ChunkMessage
 from tagmill.errors import MessageError, MissingError, TagmillError
 from tagmill.store import Store
+from tagmill_worker.hands import Hand
 from tagmill_worker.lane import Lane
+from tagmill_worker.lost import LostLanes
 from tagmill_worker.slots import Slot
 
 log = logging.getLogger(__name__)
 
+_HOW = re.compile(r"signal \d+ \((\w+)\)")
 _JOB = re.compile(r"[0-9a-z-]{1,32}")
 
 
@@ -51,6 +57,8 @@ def register(
     make_lane: Callable[..., Lane],
     *,
     slot: Slot,
+    hands: Sequence[Hand],
+    lost: LostLanes,
     send: Callable[[Sequence[ChunkMessage]], None],
     tick: Callable[[Store], int],
     warm_up: str | None,
@@ -61,6 +69,8 @@ def register(
         app: of the worker.
         make_lane: makes the lane of a process, in that process; see `lane_of`.
         slot: whose lanes these are.
+        hands: of the lanes.
+        lost: is told of lanes that die.
         send: sends messages for chunks that a lane split.
         tick: see `tagmill.tick`.
         warm_up: the model version that a lane loads before it takes work.
@@ -79,7 +89,12 @@ def register(
         core = slot.core(index)
         if core is not None:  # before a runtime asks how many cores there are
             os.sched_setaffinity(0, {core})
-        lane = make_lane(slot.lane_name(index), device=slot.device(index), alive=lane_file.beat)
+        lane = make_lane(
+            slot.lane_name(index),
+            device=slot.device(index),
+            hand=hands[index],
+            alive=lane_file.beat,
+        )
         try:
             lane.begin()
             if warm_up:
@@ -105,7 +120,7 @@ def register(
         for lane in lanes:
             lane.end()
 
-    @app.task(name=LABEL_TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery's
+    @app.task(name=LABEL_TASK, bind=True, Request=_request_class(lost))  # type: ignore[untyped-decorator]  # Celery's
     def label(task: Any, **body: Any) -> None:
         try:
             message = parse_message(body)
@@ -127,6 +142,35 @@ def register(
             log.warning("no tick: %s", error)
 
     return end
+
+
+def _request_class(lost: LostLanes) -> type[Request]:
+    """Celery's request, which tells of a lane that died with its chunk."""
+
+    class LabelRequest(Request):  # type: ignore[misc]  # Celery ships no types
+        def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
+            error = getattr(exc_info.exception, "exc", exc_info.exception)
+            if isinstance(error, WorkerLostError):
+                how = _HOW.search(str(error))
+                self._note(f"killed by {how[1]}" if how else str(error))
+            return super().on_failure(exc_info, *arguments, **options)
+
+        def on_timeout(self, soft: bool, timeout: float) -> None:
+            if not soft:
+                self._note(f"its chunk took longer than {timeout:.0f} s")
+            super().on_timeout(soft, timeout)
+
+        def _note(self, why: str) -> None:
+            asked = (state.should_stop, state.should_terminate)  # an exit code, where it was
+            if any(code is not None and code is not False for code in asked):
+                return  # the worker ends its lanes itself
+            try:
+                message = parse_message(self.kwargs)
+            except MessageError:
+                return
+            lost.note(message, pid=self.worker_pid, why=why)
+
+    return LabelRequest
 
 
 class End:

@@ -1,0 +1,123 @@
+"""The watchdog: ends a lane that an image makes hang or eat memory, before the machine suffers.
+
+It runs in the parent of the lanes, since a lane in such trouble cannot be trusted to end itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tagmill_worker.hands import Hand
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+"""Between two looks: memory is taken at some GB/s."""
+
+_LONGEST_LOOK_S = 4 * LOOK_S  # what counts of a gap: this process may have been stopped meanwhile
+
+Key = tuple[int, int, float]
+
+
+class Watchdog:
+    """Looks at the lanes of a worker.
+
+    Args:
+        hands: of the lanes.
+        item_timeout_s: that one image may take.
+        lane_bytes: memory that a lane may take, ``None`` for any.
+        resident_bytes: of a process.
+        kill: a process.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        hands: Sequence[Hand],
+        *,
+        item_timeout_s: float,
+        lane_bytes: int | None,
+        resident_bytes: Callable[[int], int] | None = None,
+        kill: Callable[[int], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hands = hands
+        self._item_timeout_s = item_timeout_s
+        self._lane_bytes = lane_bytes
+        self._resident_bytes = resident_bytes or _resident_bytes
+        self._kill = kill or _kill
+        self._clock = clock
+        self._looked_at = clock()
+        self._seen_s: dict[Key, float] = {}
+        self._killed: dict[int, str] = {}
+
+    def start(self) -> None:
+        """Look now and then, in a thread, for as long as the process lives."""
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    def why(self, pid: int) -> str | None:
+        """Why a lane was ended, where it was."""
+        return self._killed.pop(pid, None)
+
+    def look(self) -> None:
+        """Look once at each lane."""
+        now = self._clock()
+        passed_s = min(now - self._looked_at, _LONGEST_LOOK_S)
+        self._looked_at = now
+        seen_s: dict[Key, float] = {}
+        for hand in self._hands:
+            pid = hand.pid
+            if not pid or pid in self._killed:
+                continue
+            held = hand.held()
+            for item in held:
+                key = (pid, item.slot, item.since)
+                # Counted in our own looks: no other clock tells for how long the lane could run.
+                seen_s[key] = self._seen_s.get(key, -passed_s) + passed_s
+                if seen_s[key] > self._item_timeout_s:
+                    self._end(
+                        pid, f"it took longer than {self._item_timeout_s:g} s", "ITEM_TIMEOUT_S"
+                    )
+                    break
+            else:
+                self._check_memory(pid)
+        self._seen_s = seen_s
+        pids = {hand.pid for hand in self._hands}
+        self._killed = {pid: why for pid, why in self._killed.items() if pid in pids}
+
+    def _check_memory(self, pid: int) -> None:
+        if self._lane_bytes is None:
+            return
+        taken = self._resident_bytes(pid)
+        if taken > self._lane_bytes:
+            why = f"{taken:,} bytes of memory were taken, the limit is {self._lane_bytes:,}"
+            self._end(pid, why, "LANE_BYTES")
+
+    def _end(self, pid: int, why: str, setting: str) -> None:
+        log.error("lane ended pid=%d: %s (TAGMILL_%s)", pid, why, setting)
+        self._killed[pid] = f"{why} (TAGMILL_{setting})"
+        self._kill(pid)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOK_S)
+            self.look()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0  # it is gone, or this system does not tell
