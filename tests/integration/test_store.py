@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -282,3 +283,11 @@ def test_secrets_in_a_url_are_not_shown() -> None:
     with pytest.raises(StoreError) as refused:
         Store("postgresql+psycopg://u:hush@h:port/d")
     assert "hush" not in str(refused.value)
+
+
+def test_transaction_that_is_left_open_for_long_does_not_block_a_postgresql(
+    postgres_url: str,
+) -> None:
+    with contextlib.closing(Store(postgres_url)) as store, store.database.read() as connection:
+        found = connection.scalar(text("SHOW idle_in_transaction_session_timeout"))
+        assert found == "30s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from tagmill.broker import Broker, celery_app, queue_name
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
-from tagmill_worker.hands import hands
+from tagmill_worker.hands import Hand, hands
 from tagmill_worker.lane import lane_of
 from tagmill_worker.lost import LostLanes
 from tagmill_worker.slots import Slot
@@ -34,6 +34,8 @@ CPU_LANE_BYTES = 4 << 30
 
 RECONNECT_SPREAD_S = 2.0
 """Over which workers spread their first try to reach a broker that they lost."""
+
+_IDLE_LOOKS, _LOOK_S = 3, 0.1  # a chunk that is on its way to a lane gets there between two
 
 _STRAY = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -143,9 +145,25 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
         loglevel="INFO",
         quiet=True,
     )
+    # Celery's own sleeps for the whole time, whatever becomes of the chunks.
+    worker.wait_for_soft_shutdown = partial(_await_chunks, in_hand, app.conf)
     watchdog.start()
     worker.start()
     return int(worker.exitcode or (ENDED_BY_A_LANE if end.was_asked_for else 0))
+
+
+def _await_chunks(in_hand: Sequence[Hand], conf: Any) -> None:
+    """Wait until no lane has a chunk in hand, or the soft shutdown's time is over.
+
+    This stops the worker's loop, so that no chunk is begun meanwhile but what is on its way.
+    """
+    deadline = time.monotonic() + conf.worker_soft_shutdown_timeout
+    idle_looks = 0
+    while idle_looks < _IDLE_LOOKS and time.monotonic() < deadline:
+        idle_looks = 0 if any(hand.attempt for hand in in_hand) else idle_looks + 1
+        time.sleep(_LOOK_S)
+    if idle_looks < _IDLE_LOOKS:
+        log.warning("chunks are given up after %.0f s", conf.worker_soft_shutdown_timeout)
 
 
 def _lane_bytes(settings: Settings, slot: Slot) -> int | None:

@@ -56,7 +56,7 @@ class Hand:
         _LANE.pack_into(self._memory, self._offset, pid, 0)
 
     def claimed(self, pid: int, attempt: int) -> None:
-        """Say of which claim the items are that follow."""
+        """Say of which claim the items are that follow; 0 where none is held."""
         _LANE.pack_into(self._memory, self._offset, pid, attempt)
 
     @contextmanager
@@ -88,7 +88,7 @@ class Hand:
 
     @property
     def attempt(self) -> int:
-        """Of the claim in hand."""
+        """Of the claim in hand, 0 where there is none."""
         return int(_LANE.unpack_from(self._memory, self._offset)[1])
 
     def held(self) -> list[Held]:

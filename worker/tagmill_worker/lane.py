@@ -62,7 +62,7 @@ class Lane:
         store: where the ledger is.
         load: the loop for a model version.
         heartbeat: renews the lease of the chunk in hand.
-        claimed: told the attempt of each claim.
+        claimed: told the attempt of each claim, and 0 at its end.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
     """
@@ -171,6 +171,7 @@ class Lane:
             self._patient(self.store.jobs.pause, claim.job, str(error))
             self._patient(self.store.ledger.release, claim)
         finally:
+            self._claimed(0)
             self._heartbeat.ended(committed)
             self._ended_at = self._clock()
         return []

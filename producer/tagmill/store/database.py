@@ -174,6 +174,14 @@ def _engine(url: str, busy_s: float) -> Engine:
     options = _POSTGRES if parsed.get_backend_name() == "postgresql" else {}
     engine = create_engine(parsed, **options)
     _engines.add(engine)
+    if options:
+
+        @event.listens_for(engine, "connect")
+        def _on_postgres_connect(connection: Any, _: Any) -> None:
+            # A lane that is stopped in a transaction holds what others wait for.
+            connection.execute("SET idle_in_transaction_session_timeout = '30s'")
+            connection.commit()
+
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
