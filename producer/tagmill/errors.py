@@ -16,6 +16,7 @@
     │   │   └── StoreFull     no room left where the store writes
     │   ├── BrokerError       the broker is away or refuses
     │   ├── WorkerStopped     the lanes ended before the work did
+    │   ├── JobPaused         the job that was waited for makes no sense as it is
     │   └── JobCancelled      somebody cancelled the job that was waited for
     ├── MessageError          a message that is not ours
     ├── ClaimLost             somebody else owns the chunk now: drop the work, keep nothing
@@ -92,6 +93,10 @@ class BrokerError(MissingError):
 
 class WorkerStopped(MissingError):
     """The lanes ended before the work did."""
+
+
+class JobPaused(MissingError):
+    """The job that was waited for was paused, since lanes could make nothing of it."""
 
 
 class JobCancelled(MissingError):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tagmill.contract import BY_HAND, ErrorCode, JobState
+from tagmill.contract import BY_HAND, NEARLY_ALL_FAILED, ErrorCode, JobState
 from tagmill.embedded import Servers
 from tagmill.enqueue import RETRY_CHUNK_ITEMS, begun, enqueue
-from tagmill.errors import UsageError, WorkerStopped
+from tagmill.errors import JobPaused, UsageError
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.sources import Selection, Source, default_roots, readable
 from tagmill.store import Job, Store
+from tagmill.store.jobs import BREAKER_OUTCOMES
 from tagmill.watch import Feed, Watcher, watch_to_end
 
 STALL_S = 10.0
@@ -36,6 +37,7 @@ def label_source(
     model: ModelVersion,
     top_k: int,
     again: bool,
+    keep_going: bool,
     selection: Selection,
     watch: Watcher,
 ) -> Job:
@@ -49,6 +51,7 @@ def label_source(
 
     Raises:
         SourceError: if the source cannot be read or has no images.
+        JobPaused: if nearly all of its first items failed, or its model cannot be loaded.
         StoreError, BrokerError, WorkerStopped: what went wrong; running it again goes on.
     """
     found = begun(source)
@@ -68,6 +71,7 @@ def label_source(
         model=str(model),
         top_k=top_k,
         fresh_since=fresh_since,
+        breaker=None if keep_going else BREAKER_OUTCOMES,
         include=selection.include,
         exclude=selection.exclude,
     )
@@ -134,7 +138,9 @@ def _watch_to_end(feed: Feed, servers: Servers, watch: Watcher) -> Job:
     def check(job: Job) -> None:
         servers.check()
         if job.paused and job.paused != BY_HAND:
-            raise WorkerStopped(f"job {job.id} is paused: {job.paused}")
+            wrong = job.paused.startswith(NEARLY_ALL_FAILED)
+            ways = "; mend that and run it again, or go on with --keep-going" if wrong else ""
+            raise JobPaused(f"job {job.id} is paused: {job.paused}{ways}")
         if feed.stalled_s() > STALL_S:
             servers.send(feed.waiting())
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -72,6 +73,52 @@ def test_a_bad_item_costs_its_neighbours_nothing(batch_size: int, decode_threads
     assert labelled.seen == {"two": 2, "one": 1}
     assert labelled.failures == {"corrupt": 1, "internal": 1}
     assert {outcome.version for outcome in labelled.outcomes} == {"read"}
+
+
+class Choosy(BrightnessClassifier):
+    """Breaks on a batch with a dark image in it, as one with a fault of its own would."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        if (images.reshape(len(images), -1).mean(axis=1) < self.darkest).any():
+            raise RuntimeError("no kernel for that")
+        return super().predict(images)
+
+    darkest = 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_image_on_which_the_classifier_breaks_costs_its_neighbours_nothing(batch_size: int) -> None:
+    chosen = dataclasses.replace(
+        loop(lambda item: Fetched(data=[b"\x30", b"\x08", b"\x40"][item.n], version="v")),
+        classifier=Choosy(batch_size),
+    )
+    labelled = chosen.run(items(3), top_k=1)
+    assert [outcome.error for outcome in labelled.outcomes] == [None, "internal", None]
+    assert labelled.outcomes[1].message == "RuntimeError('no kernel for that')"
+
+
+def test_classifier_that_breaks_on_all_images_is_no_images_fault() -> None:
+    broken = dataclasses.replace(
+        loop(lambda _: Fetched(data=b"\x08", version="v")), classifier=Choosy(2)
+    )
+    with pytest.raises(RuntimeError, match="no kernel"):
+        broken.run(items(2), top_k=1)
+
+
+def test_lane_has_in_hand_what_it_decodes_or_labels_alone() -> None:
+    held: list[int] = []
+
+    @contextlib.contextmanager
+    def holding(n: int) -> Iterator[None]:
+        held.append(n)
+        yield
+        held.append(-n)
+
+    watched = dataclasses.replace(
+        loop(lambda _: Fetched(data=b"\x10", version="v"), batch_size=1), holding=holding
+    )
+    watched.run(items(3), top_k=1)
+    assert held == [0, 0, 0, 0, 1, -1, 1, -1, 2, -2, 2, -2]
 
 
 def test_messages_hold_nothing_that_a_database_refuses() -> None:

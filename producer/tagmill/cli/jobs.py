@@ -14,6 +14,7 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
+from tagmill.cli.labelling import program
 from tagmill.cli.opening import existing, settings_of
 from tagmill.cli.options import AsJson, Out, StateDir
 from tagmill.contract import Status
@@ -165,6 +166,8 @@ def resume(
     with existing(settings_of(context, state_dir)) as client:
         job = client.resume(job_id)
     print(f"job {job.id} goes on: {job.open:,} images wait", file=sys.stderr)
+    if job.failed:
+        print(f"{job.failed:,} failed: {program()} retry {job.id}", file=sys.stderr)
 
 
 def _state(job: Job, at_work: bool) -> str:

@@ -69,6 +69,14 @@ DryRun = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", envvar="TAGMILL_STRICT", help="Exit with 1 if items failed.")
 ]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        envvar="TAGMILL_KEEP_GOING",
+        help="Go on though nearly all of the first items fail.",
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(

@@ -17,6 +17,7 @@ from tagmill.cli.options import (
     DryRun,
     Exclude,
     Include,
+    KeepGoing,
     Model,
     Models,
     Out,
@@ -72,6 +73,7 @@ def run(
     include: Include = None,
     exclude: Exclude = None,
     again: Again = False,
+    keep_going: KeepGoing = False,
     dry_run: DryRun = False,
     report: Report = Path("report.html"),
     no_report: NoReport = False,
@@ -109,6 +111,7 @@ def run(
                 model=version,
                 top_k=top_k,
                 again=again,
+                keep_going=keep_going,
                 selection=selection,
                 watch=watch,
             )
