@@ -179,6 +179,11 @@ class ClaimedChunk:
     top_k: int
     items: tuple[Item, ...]
 
+    @property
+    def put_off_codes(self) -> frozenset[ErrorCode]:
+        """The errors after which an item is tried once more, later, and has no outcome yet."""
+        return frozenset() if self.was_put_off else TRANSIENT_CODES
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkTimings:

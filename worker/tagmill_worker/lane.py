@@ -19,7 +19,6 @@ from tenacity import (
 from tenacity.wait import wait_random_exponential
 
 from tagmill.contract import (
-    TRANSIENT_CODES,
     ChunkMessage,
     ChunkSummary,
     ChunkTimings,
@@ -191,8 +190,11 @@ class Lane:
     def _commit(self, claim: ClaimedChunk, labelled: Labelled, waiting_s: float) -> int:
         """Commit a chunk; how many of its items were put off."""
         spent = labelled.spent
-        passing = () if claim.was_put_off else TRANSIENT_CODES
-        failures = {code: n for code, n in labelled.failures.items() if code not in passing}
+        failures = {
+            code: count
+            for code, count in labelled.failures.items()
+            if code not in claim.put_off_codes
+        }
         summary = ChunkSummary(
             lane=self.name,
             timings=ChunkTimings(

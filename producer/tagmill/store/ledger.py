@@ -25,7 +25,6 @@ from sqlalchemy import (
 )
 
 from tagmill.contract import (
-    TRANSIENT_CODES,
     ChunkState,
     ChunkSummary,
     ClaimedChunk,
@@ -187,8 +186,7 @@ class Ledger:
                 f"chunk {claim.job}/{claim.seq} has {len(claim.items)} items, "
                 f"its {len(found)} outcomes are not theirs"
             )
-        passing = () if claim.was_put_off else TRANSIENT_CODES
-        later = {outcome.n for outcome in found if outcome.error in passing}
+        later = {outcome.n for outcome in found if outcome.error in claim.put_off_codes}
         with self._database.write() as connection:
             close(connection, claim, summary)
             if later:
