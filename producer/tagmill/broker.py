@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AMQPError, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, PreconditionFailed
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import KombuError, OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from tagmill.contract import (
     CONTROL_QUEUE,
@@ -24,7 +32,7 @@ from tagmill.contract import (
     ChunkMessage,
     Priority,
 )
-from tagmill.errors import BrokerError
+from tagmill.errors import BrokerAway, BrokerError
 from tagmill.settings import Settings
 
 TASK_TIME_LIMIT_S = 600
@@ -42,6 +50,16 @@ SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyam
 _PASSWORD = re.compile(r"(://[^:@/;]*):[^@/;]*@")
 
 _ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError, ValueError, TypeError)
+
+# What another try may mend, and what is among it by inheritance but only a person mends.
+_PASSING = (
+    OperationalError, OSError, RedisConnectionError, RedisTimeout, BusyLoadingError, ReadOnlyError,
+    AMQPError,
+)  # fmt: skip
+_LASTING = (
+    AccessRefused, NotAllowed, PreconditionFailed, AuthenticationError, InvalidResponse,
+    OutOfMemoryError, ssl.SSLCertVerificationError,
+)  # fmt: skip
 
 QUEUES = (LABEL_QUEUE, TRAIN_QUEUE, CONTROL_QUEUE)
 
@@ -157,6 +175,19 @@ def _tls(settings: Settings, url: str) -> dict[str, object] | None:
     return None
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it: Kombu wraps those of its transports."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _may_pass(error: Exception) -> bool:
+    found = list(causes(error))
+    return isinstance(error, _PASSING) and not any(isinstance(each, _LASTING) for each in found)
+
+
 class Broker:
     """The sending end of a broker.
 
@@ -174,7 +205,8 @@ class Broker:
         """Send one message per chunk.
 
         Raises:
-            BrokerError: if the broker is away; some of the messages may have been sent.
+            BrokerAway: if the broker does not answer; some of the messages may have been sent.
+            BrokerError: if it refuses; as there.
         """
         queue = queue_name(self._settings, LABEL_QUEUE)
         try:
@@ -190,11 +222,31 @@ class Broker:
         except _ERRORS as error:
             raise self._refusal("took no message", error) from error
 
+    def send_tick(self) -> bool:
+        """Send the tick, unless one waits already: without lanes they would pile up.
+
+        Returns:
+            True where it was sent.
+
+        Raises:
+            BrokerAway: if the broker does not answer.
+            BrokerError: if it refuses.
+        """
+        if self.waiting(CONTROL_QUEUE):
+            return False
+        queue = queue_name(self._settings, CONTROL_QUEUE)
+        try:
+            self._app.send_task(TICK_TASK, queue=queue, priority=0)
+        except _ERRORS as error:
+            raise self._refusal("took no tick", error) from error
+        return True
+
     def check(self) -> None:
         """Look whether the broker answers.
 
         Raises:
-            BrokerError: if it does not.
+            BrokerAway: if it does not.
+            BrokerError: if it refuses.
         """
         self.waiting(LABEL_QUEUE)
 
@@ -202,7 +254,8 @@ class Broker:
         """Messages that wait in a queue.
 
         Raises:
-            BrokerError: if the broker is away.
+            BrokerAway: if the broker does not answer.
+            BrokerError: if it refuses.
         """
         name = queue_name(self._settings, queue)
         try:
@@ -221,7 +274,11 @@ class Broker:
         if isinstance(error, PreconditionFailed):
             what = "has a queue of that name and another kind"
             reason += ": delete it, or set TAGMILL_NAMESPACE"
-        return BrokerError(f"the broker {self.name} {what}: {reason}")
+        if any(isinstance(cause, OutOfMemoryError) for cause in causes(error)):
+            what = "has no room left"
+            reason += ": give it more memory (maxmemory), or let lanes work through what waits"
+        kind = BrokerAway if _may_pass(error) else BrokerError
+        return kind(f"the broker {self.name} {what}: {reason}")
 
     @property
     def name(self) -> str:
@@ -231,45 +288,3 @@ class Broker:
     def close(self) -> None:
         """Close all connections."""
         self._app.close()
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """A broker that is away is one line at each tick, not the stack that met it."""
-    if record.exc_info:
-        reason = record.exc_info[1]
-        record.exc_info, record.args = None, ()
-        record.msg = f"no tick was sent: {reason}"
-    return True
-
-
-def run_scheduler(settings: Settings, *, every_s: float) -> None:
-    """Send the tick, until told to stop.
-
-    Running several is harmless. A tick that no lane took within its period is dropped.
-
-    Args:
-        settings: as for `celery_app`.
-        every_s: seconds between two ticks.
-
-    Raises:
-        BrokerError: if no broker is set.
-    """
-    logging.getLogger("celery.beat").addFilter(_without_traceback)
-    app: Any = celery_app(settings)
-    app.conf.beat_schedule = {
-        "tick": {
-            "task": TICK_TASK,
-            "schedule": every_s,
-            "options": {
-                "queue": queue_name(settings, CONTROL_QUEUE),
-                "expires": every_s,
-                "priority": 0,
-            },
-        }
-    }
-    app.Beat(
-        scheduler_cls="celery.beat:Scheduler",  # it keeps nothing on disk: the store knows
-        loglevel="INFO",
-        quiet=True,
-        redirect_stdouts=False,
-    ).run()

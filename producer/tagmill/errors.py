@@ -13,8 +13,10 @@
     │   │   └── ModelAway     a model cannot be had for now: the registry is away, this disk full
     │   ├── StateFolderError  the state folder is in use, of another version, or not writable
     │   ├── StoreError        the results store is away, full, or of another version
+    │   │   ├── StoreAway     it does not answer for now: another try may succeed
     │   │   └── StoreFull     no room left where the store writes
     │   ├── BrokerError       the broker is away or refuses
+    │   │   └── BrokerAway    it does not answer for now: another try may succeed
     │   ├── WorkerStopped     the lanes ended before the work did
     │   ├── JobPaused         the job that was waited for makes no sense as it is
     │   └── JobCancelled      somebody cancelled the job that was waited for
@@ -83,12 +85,20 @@ class StoreError(MissingError):
     """The results store is away, refuses, or is of another version."""
 
 
+class StoreAway(StoreError):
+    """The results store does not answer for now: another try may succeed."""
+
+
 class StoreFull(StoreError):
     """There is no room left where the store writes."""
 
 
 class BrokerError(MissingError):
     """The broker is away or refuses."""
+
+
+class BrokerAway(BrokerError):
+    """The broker does not answer for now: another try may succeed."""
 
 
 class WorkerStopped(MissingError):

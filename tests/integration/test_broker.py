@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from support.brokers import RABBIT, rabbitmq, sentinel, tls_before, valkey
 from support.polling import until
 
 from tagmill.broker import Broker, celery_app
-from tagmill.contract import LABEL_QUEUE, ChunkMessage, Priority
-from tagmill.errors import BrokerError
+from tagmill.contract import CONTROL_QUEUE, LABEL_QUEUE, ChunkMessage, Priority
+from tagmill.errors import BrokerAway, BrokerError
+from tagmill.scheduler import JITTER, Scheduler
 from tagmill.settings import Settings, load_settings
 
 
@@ -221,23 +223,80 @@ def test_setting_that_is_empty_is_unset() -> None:
         Broker(load_settings(broker_url=""))
 
 
-def test_scheduler_goes_on_while_the_broker_is_away_and_says_so_in_a_line(tmp_path: Path) -> None:
-    log = tmp_path / "scheduler.log"
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    with valkey(folder) as port, log.open("wb") as output:
-        scheduler = subprocess.Popen(
-            [sys.executable, "-m", "tagmill", "scheduler", "--every", "0.2"],
+@contextmanager
+def scheduler(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tagmill", "scheduler", "--every", "0.1"],
             env={**os.environ, "TAGMILL_BROKER_URL": f"redis://127.0.0.1:{port}/0"},
             stdout=output,
             stderr=output,
         )
-        with redis.Redis(port=port) as client:
-            until(lambda: client.llen("control"))
     try:
-        until(lambda: "no tick was sent: " in log.read_text())
-        assert "Traceback" not in log.read_text()
-        assert scheduler.poll() is None
+        yield process
+        assert process.poll() is None
     finally:
-        scheduler.terminate()
-        assert scheduler.wait(30) == 0
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_scheduler_goes_on_while_the_broker_is_away_and_says_so_in_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "scheduler.log"
+    with ExitStack() as stack:
+        with valkey(tmp_path) as port, redis.Redis(port=port) as client:
+            stack.enter_context(scheduler(port, log))
+            until(lambda: client.llen("control"))
+        until(lambda: "no tick was sent: the broker redis://127.0.0.1" in log.read_text())
+        assert "Traceback" not in log.read_text()
+
+
+def test_ticks_do_not_pile_up_without_lanes_and_never_expire(server: int, tmp_path: Path) -> None:
+    with redis.Redis(port=server) as client, scheduler(server, tmp_path / "log"):
+        for _ in range(3):  # and another one comes once it is taken
+            until(lambda: client.llen("control"))
+            until(lambda: "one waits to be taken" in (tmp_path / "log").read_text())
+            assert client.llen("control") == 1
+            sent = json.loads(client.lpop("control"))
+            assert sent["headers"]["expires"] is None, "else a worker's clock could drop it"
+
+
+def test_one_tick_waits_on_rabbitmq_too(rabbit: Settings) -> None:
+    broker = Broker(rabbit)
+    assert broker.send_tick()
+    until(lambda: broker.waiting(CONTROL_QUEUE))
+    assert not broker.send_tick()
+    assert broker.waiting(CONTROL_QUEUE) == 1
+    broker.close()
+
+
+def test_time_between_ticks_is_a_little_random_and_of_no_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = celery_app(load_settings(broker_url="redis://127.0.0.1:1/0"))
+    made = Scheduler(app, send_tick=lambda: True, every_s=10.0, lazy=True)
+    monkeypatch.setattr("time.time", lambda: 0.0)  # years back
+    waits = [made.tick() for _ in range(100)]
+    assert min(waits) >= 10 * (1 - JITTER)
+    assert max(waits) <= 10 * (1 + JITTER)
+    assert len(set(waits)) > 90
+
+
+def test_what_another_try_may_mend_is_told_from_what_a_person_must(
+    rabbit: Settings, tmp_path: Path
+) -> None:
+    away = Broker(load_settings(broker_url="redis://127.0.0.1:1/0"))
+    with pytest.raises(BrokerAway):
+        away.check()
+    with pytest.raises(BrokerAway):
+        away.send(messages(1))
+    with valkey(tmp_path, "--requirepass", "right", password="right") as port:
+        for url in (f"redis://:wrong@127.0.0.1:{port}/0", "amqp://guest:wrong@127.0.0.1:5672//"):
+            refused = Broker(load_settings(broker_url=url, namespace=rabbit.namespace))
+            with pytest.raises(BrokerError) as caught:
+                refused.check()
+            assert not isinstance(caught.value, BrokerAway)
+            with pytest.raises(BrokerError) as caught:
+                refused.send(messages(1))
+            assert not isinstance(caught.value, BrokerAway)
+            refused.close()
+    away.close()

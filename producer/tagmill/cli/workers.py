@@ -67,6 +67,6 @@ def scheduler(
 
     Several do no harm.
     """
-    from tagmill.broker import run_scheduler  # Celery takes a moment to load
+    from tagmill.scheduler import run_scheduler  # Celery takes a moment to load
 
     run_scheduler(settings_of(context, state_dir), every_s=every_s)

@@ -11,9 +11,17 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tagmill.errors import StoreError, StoreFull
+from tagmill.errors import StoreAway, StoreError, StoreFull
 from tagmill.store.schema import metadata
 
 HEAD = "0003"
@@ -21,6 +29,7 @@ HEAD = "0003"
 
 _MIGRATION_LOCK = 0x7461676D  # ours among the advisory locks of a PostgreSQL: "tagm"
 _READING = {"tagmill_reading": True}
+_REFUSED = ("password", "does not exist", "pg_hba.conf", "permission denied", "certificate")
 _FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -117,6 +126,15 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+    def _may_pass(self, error: DBAPIError, reason: str) -> bool:
+        """True where another try may succeed without anybody's doing."""
+        if not self.is_shared:
+            return "locked" in reason
+        if any(sign in reason for sign in _REFUSED):
+            return False
+        away = isinstance(error, OperationalError | InterfaceError)
+        return away or error.connection_invalidated or "read-only transaction" in reason
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -125,7 +143,10 @@ class Database:
             reason = " ".join(str(error.orig).split())
             if any(sign in reason for sign in _FULL):
                 raise StoreFull(f"no room left for the store {self.name}: {reason}") from error
-            raise StoreError(f"the store {self.name} refused: {reason}") from error
+            kind = StoreAway if self._may_pass(error, reason) else StoreError
+            raise kind(f"the store {self.name} refused: {reason}") from error
+        except PoolTimeout as error:
+            raise StoreAway(f"the store {self.name}: {error}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self.name}: {error}") from error
 
