@@ -66,10 +66,13 @@ class Client(Producing):
         return found[0]
 
     def watch(self, job_id: str, *, every_s: float = 1.0) -> Iterator[Progress]:
-        """Look at a job until it ends, its last state included."""
+        """Look at a job until it ends, its last state included.
+
+        A store that goes away meanwhile is waited for.
+        """
         feed = Feed(self.store, self.job(job_id), from_start=True)
         while True:
-            progress = feed.read()
+            progress = self._patient(feed.read)
             yield progress
             if progress.job.state.is_finished:
                 return
@@ -118,9 +121,10 @@ class Client(Producing):
             UsageError: if it has ended.
         """
         job = self.job(job_id)
+        self.broker.check()
         if not self.store.jobs.resume(job.id):
             raise UsageError(f"job {job.id} is {job.state} already")
-        self.broker.send(self.store.retries.waiting(job.id))
+        self._remind(job)
         return self.job(job.id)
 
     def cancel(self, job_id: str) -> Job:
@@ -152,13 +156,14 @@ class Client(Producing):
         job = self.job(job_id)
         if job.state in (JobState.CANCELLED, JobState.SUPERSEDED):
             raise UsageError(f"job {job.id} is {job.state}: enqueue its source again instead")
+        self.broker.check()
         requeued = self.store.retries.requeue_failed(
             job.id, chunk_items=min(self.settings.chunk_items, RETRY_CHUNK_ITEMS), codes=codes
         )
         if not requeued:
             which = f" with {', '.join(sorted(codes))}" if codes else ""
             raise UsageError(f"job {job.id} ({job.state}) has no failed items{which} to retry")
-        self.broker.send(self.store.retries.waiting(job.id))
+        self._remind(job)
         return requeued
 
     def workers(self) -> Sequence[LaneNote]:

@@ -14,6 +14,7 @@ from itertools import chain, islice
 
 from tagmill.contract import ChunkMessage, Item, JobState
 from tagmill.errors import SourceError, UsageError
+from tagmill.patience import AT_ONCE, Patience
 from tagmill.sources import Position, Source, readable
 from tagmill.store import Job, Known, Page, Store
 
@@ -105,6 +106,7 @@ def enqueue(
     on_page: Callable[[], None] = lambda: None,
     after: Position | None = None,
     least_items: int = LEAST_CHUNK_ITEMS,
+    patient: Patience = AT_ONCE,
 ) -> None:
     """List a source into a job's chunks.
 
@@ -118,6 +120,7 @@ def enqueue(
         on_page: called after each page.
         after: where the listing of the job stands; see `position`.
         least_items: items of a chunk at the least.
+        patient: waits for a store or a broker that is away.
 
     Raises:
         SourceError: if the source cannot be read.
@@ -126,7 +129,8 @@ def enqueue(
         UsageError: if another producer is listing the job too.
     """
     is_first = True
-    for page in _pages(found, job, store, start=after.n if after else 0):
+    start = after.n if after else 0
+    for page in _pages(found, job, store, start=start, patient=patient):
         fresh = [item for item in page.items if item.uri not in page.known]
         sizes = chunk_sizes(
             len(fresh),
@@ -146,14 +150,45 @@ def enqueue(
         ]
         last = None if page.is_last else Position(n=page.end, uri=page.items[-1].uri)
         written = Page(chunks=chunks, skipped=skipped, cursor=_cursor(last), after=_cursor(after))
-        seqs = store.ledger.append(job.id, written)
-        if seqs is None and store.jobs.get(job.id).state is JobState.LISTING:
-            raise UsageError(f"another producer is listing job {job.id}: leave it to that one")
-        if seqs is None:
+        sent = append(store, job, written, patient)
+        if sent is None:
             return  # the job was cancelled meanwhile
         after = last
-        send(messages(job, seqs))
+        patient(send, sent)
         on_page()
+
+
+def append(store: Store, job: Job, page: Page, patient: Patience) -> list[ChunkMessage] | None:
+    """Write a page once, also where the store went away before it said that it had written it.
+
+    Returns:
+        What wakes lanes up for its chunks; ``None`` where the job is no longer listing.
+
+    Raises:
+        StoreError: if the store refuses, or stays away.
+        UsageError: if another producer is listing the job too.
+    """
+    tries = 0
+
+    def write() -> range | None:
+        nonlocal tries
+        tries += 1
+        return store.ledger.append(job.id, page)
+
+    seqs = patient(write)
+    if seqs is not None:
+        return messages(job, seqs)
+    state = patient(store.jobs.get, job.id).state
+    if state is JobState.LISTING:
+        is_written = patient(store.jobs.cursor, job.id) == page.cursor
+    else:
+        is_written = page.cursor is None and state in (JobState.RUNNING, JobState.DONE)
+    if tries > 1 and is_written:  # by a try whose answer was lost; which chunks are its, too
+        return patient(store.retries.waiting, job.id)
+    if state is JobState.LISTING:
+        does = "is listing" if job.follow_s is None else "follows with"
+        raise UsageError(f"another producer {does} job {job.id}: leave it to that one")
+    return None
 
 
 def require_images(source: Source) -> None:
@@ -251,13 +286,18 @@ class _ListedPage:
 
 
 def _pages(
-    found: Iterator[tuple[str, str]], asked: Job | _Asked, store: Store, *, start: int = 0
+    found: Iterator[tuple[str, str]],
+    asked: Job | _Asked,
+    store: Store,
+    *,
+    start: int = 0,
+    patient: Patience = AT_ONCE,
 ) -> Iterator[_ListedPage]:
     """Pages of a source with what is known of them.
 
     A last page that would be short goes with the one before it: what ends a job is cut finely.
     """
-    has_outcomes = store.outcomes.any_of(model=asked.model, top_k=asked.top_k)
+    has_outcomes = patient(store.outcomes.any_of, model=asked.model, top_k=asked.top_k)
     ahead = list(islice(found, PAGE_ITEMS))
     n = start
     is_last = False
@@ -267,8 +307,12 @@ def _pages(
             page += ahead
             is_last = True
         known = (
-            store.outcomes.known(
-                dict(page), model=asked.model, top_k=asked.top_k, since=asked.fresh_since
+            patient(
+                store.outcomes.known,
+                dict(page),
+                model=asked.model,
+                top_k=asked.top_k,
+                since=asked.fresh_since,
             )
             if has_outcomes and page
             else {}

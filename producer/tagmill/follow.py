@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tagmill.contract import ChunkMessage, Item, JobState
-from tagmill.enqueue import PAGE_ITEMS, chunk_sizes, messages
-from tagmill.errors import MissingError, SourceError, UsageError
+from tagmill.enqueue import PAGE_ITEMS, append, chunk_sizes
+from tagmill.errors import MissingError, SourceError, StoreAway, UsageError
+from tagmill.patience import Patience
 from tagmill.sources import BucketSource, FolderSource, Source, path_of, readable
 from tagmill.store import Job, Page, Store
 from tagmill.store.schema import uri_hash
@@ -53,6 +54,7 @@ def follow(
     send: Callable[[Sequence[ChunkMessage]], None],
     on_page: Callable[[], None],
     on_trouble: Callable[[Exception], None],
+    patient: Patience,
 ) -> None:
     """Enqueue what is in a source and what arrives in it, until the job is cancelled.
 
@@ -63,22 +65,30 @@ def follow(
         send: wakes lanes up.
         on_page: called after each page that was written.
         on_trouble: called with what kept a look from its end; the next one goes on.
+        patient: waits for a store or a broker that is away.
 
     Raises:
         UsageError: if the source is of another kind, or another producer follows with the job.
         SourceError, StoreError, BrokerError: if the first look fails.
     """
-    arrivals = _Arrivals(store, job)
+    arrivals = _Arrivals(store, job, patient)
+
+    def before_whole() -> None:
+        try:
+            arrivals.forget_done()
+        except MissingError as error:  # what is kept too long is only looked up in vain
+            on_trouble(error)
+
     is_first = True
     every_s = job.follow_s or default_every_s(source)
-    for found in _looks(source, every_s, arrivals.forget_done, on_trouble):
+    for found in _looks(source, every_s, before_whole, on_trouble):
         try:
             while page := list(islice(found, PAGE_ITEMS)):
-                seqs = arrivals.append(page)
-                if seqs:
-                    send(messages(job, seqs))
+                messages = arrivals.append(page)
+                if messages:
+                    patient(send, messages)
                     on_page()
-            if store.jobs.get(job.id).state is not JobState.LISTING:
+            if patient(store.jobs.get, job.id).state is not JobState.LISTING:
                 return
         except (SourceError, MissingError) as error:
             if is_first:
@@ -94,23 +104,27 @@ class _Arrivals:
     Only one follower at a time gets past the job's cursor.
     """
 
-    def __init__(self, store: Store, job: Job) -> None:
+    def __init__(self, store: Store, job: Job, patient: Patience) -> None:
         self._store = store
         self._job = job
-        self._cursor = store.jobs.cursor(job.id)  # before the items: another's come with another
+        self._patient = patient
+        # Before the items: another's come with another.
+        self._cursor = patient(store.jobs.cursor, job.id)
+        self._unanswered: str | None = None
         self._under_way: set[int] = set()
         self.forget_done()
 
     def forget_done(self) -> None:
         """Keep of what is under way what still is."""
-        open_items = self._store.ledger.open_items(self._job.id)
-        self._under_way = {_mark(item.uri, item.version) for item in open_items}
+        self._under_way = self._patient(self._open_marks)
 
-    def append(self, page: Sequence[tuple[str, str]]) -> range:
-        """Write what is new in a page; the ``seq`` of its chunks."""
+    def append(self, page: Sequence[tuple[str, str]]) -> list[ChunkMessage]:
+        """Write what is new in a page; what wakes lanes up for it."""
+        if self._unanswered is not None:
+            self._settle(self._unanswered)
         new = self._new_among(page)
         if not new:
-            return range(0)
+            return []
         start = int(self._cursor or 0)
         items = [
             Item(n=start + i, uri=uri, version=version) for i, (uri, version) in enumerate(new)
@@ -120,19 +134,31 @@ class _Arrivals:
         chunks = [list(islice(rest, size)) for size in sizes]
         cursor = str(start + len(items))
         written = Page(chunks=chunks, skipped=[], cursor=cursor, after=self._cursor)
-        seqs = self._store.ledger.append(self._job.id, written)
-        if seqs is None:
-            if self._store.jobs.get(self._job.id).state is JobState.LISTING:
-                raise UsageError(
-                    f"another producer follows with job {self._job.id}: leave it to that one"
-                )
-            return range(0)
+        try:
+            sent = append(self._store, self._job, written, self._patient)
+        except StoreAway:
+            self._unanswered = cursor
+            raise
+        if sent is None:
+            return []
         self._cursor = cursor
         self._under_way |= {_mark(uri, version) for uri, version in new}
-        return seqs
+        return sent
+
+    def _settle(self, cursor: str) -> None:
+        """See whether a page was written before the store went away for long."""
+        if self._patient(self._store.jobs.cursor, self._job.id) == cursor:
+            self.forget_done()
+            self._cursor = cursor
+        self._unanswered = None
+
+    def _open_marks(self) -> set[int]:
+        open_items = self._store.ledger.open_items(self._job.id)
+        return {_mark(item.uri, item.version) for item in open_items}
 
     def _new_among(self, page: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        known = self._store.outcomes.known(
+        known = self._patient(
+            self._store.outcomes.known,
             dict(page),
             model=self._job.model,
             top_k=self._job.top_k,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tagmill.contract import ChunkMessage
 from tagmill.enqueue import GPU_CHUNK_ITEMS, LEAST_CHUNK_ITEMS, enqueue, position
 from tagmill.follow import follow
+from tagmill.patience import Patience
 from tagmill.sources import Source
 from tagmill.store import Job, LaneNote, Store
+
+log = logging.getLogger(__name__)
 
 EXPECTED_LANES = 8
 """What chunks are cut for while no lane is alive yet."""
@@ -26,6 +30,10 @@ class Listener:
 
     def on_trouble(self, error: Exception) -> None:
         """A source that is followed could not be looked at; the next look goes on."""
+
+    def on_away(self, sentence: str) -> None:
+        """The store or the broker is away and is waited for, or it is back; goes to the log."""
+        log.warning("%s", sentence)
 
     def on_passed_over(self, passed_over: Counter[str]) -> None:
         """The listing is complete; entries that were left out, counted by reason."""
@@ -44,6 +52,8 @@ def list_source(
 ) -> Job:
     """List a source into a job's chunks, from where its listing stands.
 
+    A store or a broker that goes away meanwhile is waited for.
+
     Args:
         source: of the job.
         job: that is listing; one that follows its source goes on until it is cancelled.
@@ -61,9 +71,10 @@ def list_source(
         SourceError, StoreError, BrokerError: what went wrong; calling it again goes on.
         UsageError: if another producer is listing the job too.
     """
+    patient = Patience(listener.on_away)
 
     def report() -> None:
-        listener.on_page(store.jobs.get(job.id))
+        listener.on_page(patient(store.jobs.get, job.id))
 
     if job.follow_s is not None:
         follow(
@@ -73,9 +84,10 @@ def list_source(
             send=send,
             on_page=report,
             on_trouble=listener.on_trouble,
+            patient=patient,
         )
     else:
-        after = position(store, job)
+        after = patient(position, store, job)
         on_gpus = any("gpu" in lane.name.partition("@")[0] for lane in lanes)
         enqueue(
             found or source.items(after),
@@ -87,6 +99,7 @@ def list_source(
             on_page=report,
             after=after,
             least_items=GPU_CHUNK_ITEMS if on_gpus else LEAST_CHUNK_ITEMS,
+            patient=patient,
         )
     listener.on_passed_over(source.passed_over)
-    return store.jobs.get(job.id)
+    return patient(store.jobs.get, job.id)

@@ -13,6 +13,7 @@ from tagmill.enqueue import Plan, begun, plan
 from tagmill.errors import UsageError
 from tagmill.follow import default_every_s
 from tagmill.listing import Listener, list_source
+from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
@@ -37,6 +38,7 @@ class Producing:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._s3 = S3(self.settings)
+        self._patient = Patience()
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +164,8 @@ class Producing:
         job = self.store.jobs.get(job_id)
         if job.state.is_finished:
             raise UsageError(f"job {job.id} is {job.state}: there is nothing to go on with")
-        self.broker.send(self.store.retries.waiting(job.id))
+        self.broker.check()
+        self._remind(job)
         if job.state is not JobState.LISTING:
             return job
         opened = self._open(job.source, Selection(include=job.include, exclude=job.exclude))
@@ -203,6 +206,10 @@ class Producing:
         if found and again:
             raise UsageError(f"job {found[-1].id} follows that source: cancel it to begin again")
         return found[-1] if found else None
+
+    def _remind(self, job: Job) -> None:
+        """Wake lanes up for what waits."""
+        self._patient(self.broker.send, self._patient(self.store.retries.waiting, job.id))
 
     def _list(
         self,

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tagmill.contract import ChunkMessage, JobState
 from tagmill.errors import JobCancelled
+from tagmill.patience import AT_ONCE, Patience
 from tagmill.store import Job, Store
 
 POLL_S = 0.1
@@ -89,6 +90,7 @@ def watch_to_end(
     *,
     check: Callable[[Job], None] | None = None,
     poll_s: float = POLL_S,
+    patient: Patience = AT_ONCE,
 ) -> Job:
     """Show a job's progress until it ends.
 
@@ -97,6 +99,7 @@ def watch_to_end(
         watch: shows it.
         check: called with the job after each look; raises where nothing is to be waited for.
         poll_s: between two looks.
+        patient: waits for a store that is away.
 
     Returns:
         The job, ended.
@@ -105,7 +108,7 @@ def watch_to_end(
         JobCancelled: if somebody cancelled it, or a later run went on with it.
     """
     while True:
-        progress = feed.read()
+        progress = patient(feed.read)
         watch(progress)
         job = progress.job
         if job.state is JobState.CANCELLED:

@@ -30,6 +30,7 @@ from tagmill.client import Client
 from tagmill.contract import JobState, Priority
 from tagmill.errors import MissingError, SourceError, UsageError
 from tagmill.listing import Listener
+from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN
 from tagmill.sources import printable, readable
 from tagmill.store import Job
@@ -138,20 +139,21 @@ def watch(
     """Show a job's progress until it ends, from anywhere."""
     settings = settings_of(context, state_dir)
     with existing(settings) as client, LiveProgress() as view:
+        patient = Patience(view.say)
         job = client.job(job_id) if job_id else client.newest()
         feed = Feed(client.store, job, from_start=True)
         lonely = _Lonely(client, feed)
 
         def show(progress: Progress) -> None:
-            if not lonely.says_so(view):
+            if not patient(lonely.says_so, view):
                 view(progress)
 
         try:
-            job = watch_to_end(feed, show, poll_s=WATCH_S)
+            job = watch_to_end(feed, show, poll_s=WATCH_S, patient=patient)
         except KeyboardInterrupt:
             console.print(f"job {job.id} goes on without you watching it", markup=False)
             raise
-        failures = client.store.outcomes.failures(job.id)
+        failures = patient(client.store.outcomes.failures, job.id)
     parts = [f"{job.ok:,} labelled", f"{job.failed:,} failed"]
     if job.skipped:
         parts.append(f"{job.skipped:,} known before")
@@ -193,6 +195,9 @@ class _Said(Listener):
 
     def on_trouble(self, error: Exception) -> None:
         console.print(f"{printable(str(error))}; looking again", markup=False)
+
+    def on_away(self, sentence: str) -> None:
+        console.print(printable(sentence), markup=False)
 
     def on_passed_over(self, passed_over: Counter[str]) -> None:
         for why, count in passed_over.most_common():
