@@ -20,6 +20,7 @@ from bench.services import HERE, answers, postgresql
 from support.command import Tagmill
 from support.polling import missing
 
+from tagmill.settings import Settings, load_settings
 from tagmill.store import Store
 
 # A machine that is busy with other work makes inputs slowly: no fault of what is tested.
@@ -138,6 +139,16 @@ def store(store_url: str) -> Iterator[Store]:
     made.prepare()
     yield made
     made.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a folder of its own, whatever the environment says."""
+    for name in list(os.environ):
+        if name.startswith(("TAGMILL_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return load_settings(state_dir=tmp_path / "state", models=tmp_path / "models")
 
 
 @pytest.fixture

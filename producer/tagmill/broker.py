@@ -198,8 +198,7 @@ class Broker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._app: Any = celery_app(settings)  # Celery ships no types
-        is_amqp = _is_amqp(self._app.conf.broker_url)
-        self._priorities = _AMQP_PRIORITIES if is_amqp else _REDIS_PRIORITIES
+        self._priorities = _REDIS_PRIORITIES if self.is_redis else _AMQP_PRIORITIES
 
     def send(self, messages: Iterable[ChunkMessage]) -> None:
         """Send one message per chunk.
@@ -279,6 +278,11 @@ class Broker:
             reason += ": give it more memory (maxmemory), or let lanes work through what waits"
         kind = BrokerAway if _may_pass(error) else BrokerError
         return kind(f"the broker {self.name} {what}: {reason}")
+
+    @property
+    def is_redis(self) -> bool:
+        """True of Redis and Valkey, however they are reached."""
+        return not _is_amqp(self._app.conf.broker_url)
 
     @property
     def name(self) -> str:

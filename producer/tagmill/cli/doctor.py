@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from tagmill.cli.options import AsJson, Models, StateDir
-from tagmill.doctor import Health, examine, migrate
 from tagmill.settings import load_settings
 
-_STYLES = {Health.WELL: "green", Health.NOTE: "yellow", Health.ILL: "bold red"}
+_STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 
 
 def doctor(
@@ -32,6 +31,8 @@ def doctor(
     state_dir: StateDir = None,
 ) -> None:
     """Look for what is missing or wrong, and say how to mend it."""
+    from tagmill.doctor import Health, examine, migrate  # what it looks at takes a moment to load
+
     settings = load_settings(models=models, state_dir=state_dir)
     if migrated:
         print(migrate(settings), file=sys.stderr)

@@ -205,7 +205,7 @@ class S3:
     def _client(self) -> Any:
         with self._lock:  # making a client is not safe among threads, using it is
             if self._made is None:
-                self._made = _make_client(self._settings)
+                self._made = make_client(self._settings)
             return self._made
 
     def _check_bucket(self, bucket: str) -> None:
@@ -254,7 +254,19 @@ def _parse_timestamp(value: object) -> object:
         return parse_timestamp(value)
 
 
-def _make_client(settings: Settings) -> Any:
+def make_client(
+    settings: Settings, *, timeout_s: float | None = None, attempts: int = ATTEMPTS
+) -> Any:
+    """A boto3 client of S3.
+
+    Args:
+        settings: how to address and sign requests.
+        timeout_s: for connecting and for reading, where it is not as for work.
+        attempts: of a request.
+
+    Raises:
+        MissingError: if boto3 is not installed, or cannot make a client of what is set.
+    """
     try:
         import boto3
         import botocore.session
@@ -263,9 +275,9 @@ def _make_client(settings: Settings) -> Any:
     except ImportError as error:
         raise MissingError(f"S3 needs {error.name}: pip install 'tagmill[s3]'") from error
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+        connect_timeout=timeout_s or CONNECT_TIMEOUT_S,
+        read_timeout=timeout_s or READ_TIMEOUT_S,
+        retries={"mode": "adaptive", "total_max_attempts": attempts},
         max_pool_connections=POOL_CONNECTIONS,
         s3={"addressing_style": "path" if settings.s3_path_style else "auto"},
         signature_version=UNSIGNED if settings.s3_anonymous else None,

@@ -1,0 +1,77 @@
+"""What is in the store: lanes of other releases, jobs that are paused, chunks that stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tagmill.contract import BY_HAND
+from tagmill.doctor.findings import Look
+from tagmill.settings import Settings
+from tagmill.store import LaneNote, Store
+from tagmill.store.lanes import SEEN_WITHIN_S
+from tagmill.store.standstill import Standstill
+from tagmill.version import __version__
+
+OVERDUE_S = 60.0
+"""A tick that runs takes care of a chunk within seconds of its time."""
+
+_MOST_JOBS = 5
+
+
+def look_at_ledger(settings: Settings, *, messages: int | None) -> Look:
+    """Look at lanes, jobs and chunks.
+
+    Args:
+        settings: with a store of this release's schema.
+        messages: that wait in the broker, ``None`` where there is none or it did not say.
+    """
+    look = Look()
+    store = Store(settings.store_address)
+    still = Standstill(store.database)
+    for job_id, why in still.paused(_MOST_JOBS):
+        by = "by hand" if why == BY_HAND else f"since {why}"
+        look.note("jobs", f"{job_id} is paused {by}", f"tagmill resume {job_id}")
+    if settings.broker_url is not None:
+        lanes = store.lanes.alive(within_s=SEEN_WITHIN_S)
+        _lanes(look, lanes)
+        _chunks(look, still, lanes=len(lanes), messages=messages)
+    store.close()
+    return look
+
+
+def _lanes(look: Look, lanes: Sequence[LaneNote]) -> None:
+    if not lanes:
+        look.note("lanes", "none is alive", "tagmill worker")
+        return
+    others = [
+        f"{lane.name} ({release})"
+        for lane in lanes
+        if (release := getattr(lane, "release", None)) not in (None, __version__)
+    ]
+    if others:
+        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")
+        look.note(
+            "lanes",
+            f"{len(lanes)} are alive, of another release than this {__version__}: {shown}",
+            "install one release everywhere, and start tagmill worker again",
+        )
+    else:
+        look.well("lanes", f"{len(lanes)} are alive")
+
+
+def _chunks(look: Look, still: Standstill, *, lanes: int, messages: int | None) -> None:
+    overdue = still.overdue(OVERDUE_S)
+    if overdue.chunks:
+        look.note(
+            "chunks",
+            f"the time of {overdue.chunks:,} is over, of one since {overdue.longest_s:,.0f} s, "
+            "and no tick has sent them again",
+            "tagmill scheduler" if lanes else "tagmill worker, and tagmill scheduler",
+        )
+    queued = still.queued()
+    if messages == 0 and queued > lanes:  # each lane may have a message in hand
+        look.note(
+            "chunks",
+            f"{queued:,} wait for a lane, and the broker has no message of them",
+            "tagmill scheduler, whose tick sends them again",
+        )

@@ -1,0 +1,92 @@
+"""RabbitMQ as a broker: its version, its queues, and whether it takes messages at all."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from amqp.exceptions import NotFound, PreconditionFailed
+
+from tagmill.doctor.findings import ASK_S, Look
+
+WHAT = "broker"
+
+LEAST_VERSION = (3, 10)
+"""The first whose quorum queues do all that is asked of them here."""
+
+PRIORITIES_FROM = (4, 0)
+"""The first whose quorum queues know priorities."""
+
+
+def look_at_rabbit(look: Look, connection: Any, queues: Sequence[Any], name: str) -> None:
+    """Look at a RabbitMQ.
+
+    Args:
+        look: gets the findings.
+        connection: Kombu's.
+        queues: that are to be there, or to be made.
+        name: of the broker, for people.
+    """
+    number = str(connection.connection.server_properties.get("version", "0"))
+    parts = tuple(int(part) for part in number.split(".")[:2] if part.isdecimal())
+    if parts < LEAST_VERSION:
+        look.ill(WHAT, f"RabbitMQ {number} is too old, the least is 3.10", "install a newer one")
+    elif parts < PRIORITIES_FROM:
+        look.note(
+            WHAT,
+            f"RabbitMQ {number} knows no priorities in quorum queues: --priority does nothing",
+            "install RabbitMQ 4.0 or newer, where priorities are wanted",
+        )
+    for queue in queues:
+        if not _is_of_our_kind(connection, queue):
+            look.ill(
+                WHAT,
+                f"it has a queue {queue.name} of another kind",
+                f"rabbitmqctl delete_queue {queue.name}, or set TAGMILL_NAMESPACE",
+            )
+    if look.is_well and _is_blocked(connection):
+        look.ill(
+            WHAT,
+            f"{name} takes no messages: its memory or its disk is full",
+            "rabbitmqctl status names the alarm: give it room, or a higher limit",
+        )
+    if look.is_well:
+        look.well(WHAT, f"{name}, RabbitMQ {number}")
+
+
+def _is_of_our_kind(connection: Any, queue: Any) -> bool:
+    """True where a queue is as we would make it, or is not there and so is not made."""
+    try:
+        connection.channel().queue_declare(queue=queue.name, passive=True)
+    except NotFound:
+        return True
+    try:
+        connection.channel().queue_declare(
+            queue=queue.name,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            auto_delete=queue.auto_delete,
+            arguments=queue.queue_arguments,
+        )
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def _is_blocked(connection: Any) -> bool:
+    """True where an alarm keeps it from taking messages, which it tells those who send one.
+
+    What is sent is for a queue that nobody has: it is thrown away, and told to have been taken.
+    """
+    channel = connection.channel()
+    try:
+        channel.basic_publish_confirm(
+            channel.prepare_message(b""),
+            exchange="",
+            routing_key=f"tagmill-doctor-{uuid.uuid4().hex}",
+            confirm_timeout=ASK_S,
+        )
+    except TimeoutError:
+        return True
+    return False
