@@ -41,6 +41,9 @@ TASK_TIME_LIMIT_S = 600
 SOCKET_TIMEOUT_S = 20.0
 """For how long a broker may leave a request without an answer."""
 
+AMQP_TIMEOUT_S = 10
+"""The same for RabbitMQ, which may take connections and, at an alarm, leave messages unanswered."""
+
 VISIBILITY_TIMEOUT_S = 36 * TASK_TIME_LIMIT_S
 """When Redis hands an unacknowledged message to somebody else: far above the time limit, since
 before that the ledger's lease has already done it."""
@@ -199,6 +202,16 @@ class Broker:
         self._settings = settings
         self._app: Any = celery_app(settings)  # Celery ships no types
         self._priorities = _REDIS_PRIORITIES if self.is_redis else _AMQP_PRIORITIES
+        self._alarm = ""
+        if not self.is_redis:
+            # Not for lanes, which wait for messages as long as there are none.
+            self._app.conf.broker_transport_options |= {
+                "read_timeout": AMQP_TIMEOUT_S,
+                "write_timeout": AMQP_TIMEOUT_S,
+                "on_blocked": self._note_alarm,
+                "on_unblocked": self._note_alarm,
+            }
+            self._app.conf.task_publish_retry_policy = {"max_retries": 1}
 
     def send(self, messages: Iterable[ChunkMessage]) -> None:
         """Send one message per chunk.
@@ -268,8 +281,13 @@ class Broker:
         except _ERRORS as error:
             raise self._refusal("does not answer", error) from error
 
+    def _note_alarm(self, reason: str = "") -> None:
+        self._alarm = reason
+
     def _refusal(self, what: str, error: Exception) -> BrokerError:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or "no answer in time"
+        if self._alarm:
+            reason += f" (it raised an alarm: {self._alarm})"
         if isinstance(error, PreconditionFailed):
             what = "has a queue of that name and another kind"
             reason += ": delete it, or set TAGMILL_NAMESPACE"

@@ -13,10 +13,12 @@ from bench import services
 from kombu import Connection
 from support.brokers import RABBIT, rabbitmq, tls_before, valkey
 from support.doctor import answering, found, ill, notes, said, with_broker, with_store
+from support.rabbit import own_rabbitmq
 
 from tagmill.broker import Broker
 from tagmill.contract import LABEL_QUEUE, ChunkMessage
 from tagmill.doctor import Health
+from tagmill.errors import BrokerAway
 from tagmill.settings import Settings, load_settings
 
 
@@ -149,6 +151,25 @@ def test_rabbitmq_is_well_and_a_queue_of_another_kind_is_said(settings: Settings
                 channel.queue_declare(name, passive=True)
             connection.channel().queue_declare(name, durable=True, auto_delete=False)
         assert f"rabbitmqctl delete_queue {name}" in ill(there, "broker")
+
+
+def test_alarm_of_rabbitmq_is_said_and_a_producer_hears_of_it_in_time(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagmill.broker.AMQP_TIMEOUT_S", 1)
+    with own_rabbitmq(tmp_path) as rabbit:
+        there = with_broker(settings, rabbit.url)
+        sender = Broker(there)
+        sender.send([ChunkMessage(job="j", seq=0)])
+        assert not ill(there, "broker")
+        rabbit.raise_alarm()
+        assert "takes no messages: it raised an alarm" in ill(there, "broker")
+        with pytest.raises(BrokerAway, match="it raised an alarm"):
+            sender.send([ChunkMessage(job="j", seq=seq) for seq in range(1, 10)])
+        rabbit.clear_alarm()
+        assert not ill(there, "broker")
+        sender.send([ChunkMessage(job="j", seq=10)])
+        sender.close()
 
 
 def test_clocks_that_are_apart_are_said_by_how_much(

@@ -29,6 +29,8 @@ from tagmill.settings import Settings
 
 WHAT = "broker"
 
+_AMQP_TIMEOUTS = ("read_timeout", "write_timeout")
+
 _ERRORS = (KombuError, AMQPError, RedisError, OSError, ValueError, TypeError)
 
 # The first that is among the causes of a failure says what it was, and how to mend it.
@@ -111,16 +113,19 @@ def look_at_broker(settings: Settings, *, now: Callable[[], float]) -> Look:
     except TagmillError as error:
         look.ill(WHAT, str(error), "set TAGMILL_BROKER_URL, as redis://host:6379/0")
         return look
-    hasty = {"socket_connect_timeout": ASK_S, "socket_timeout": ASK_S}
     is_redis = broker.is_redis
-    options = app.conf.broker_transport_options | (hasty if is_redis else {})
+    names = ("socket_connect_timeout", "socket_timeout") if is_redis else _AMQP_TIMEOUTS
+    options = app.conf.broker_transport_options | dict.fromkeys(names, ASK_S)
+    alarms: list[str] = []
+    if not is_redis:
+        options["on_blocked"] = alarms.append
     try:
         with app.connection_for_write(transport_options=options, connect_timeout=ASK_S) as made:
             made.ensure_connection(max_retries=1, interval_start=0, timeout=ASK_S)
             if is_redis:
                 look_at_redis(look, made.default_channel.client, broker.name, now=now)
             else:
-                look_at_rabbit(look, made, app.conf.task_queues, broker.name)
+                look_at_rabbit(look, made, app.conf.task_queues, broker.name, alarms=alarms)
             if look.is_well:
                 _count(look, made, queue_name(settings, LABEL_QUEUE))
     except _ERRORS as error:

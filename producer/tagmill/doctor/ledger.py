@@ -44,9 +44,9 @@ def _lanes(look: Look, lanes: Sequence[LaneNote]) -> None:
         look.note("lanes", "none is alive", "tagmill worker")
         return
     others = [
-        f"{lane.name} ({release})"
+        f"{lane.name} ({lane.release or 'an older one'})"
         for lane in lanes
-        if (release := getattr(lane, "release", None)) not in (None, __version__)
+        if lane.release != __version__
     ]
     if others:
         shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from amqp.exceptions import NotFound, PreconditionFailed
@@ -19,7 +20,13 @@ PRIORITIES_FROM = (4, 0)
 """The first whose quorum queues know priorities."""
 
 
-def look_at_rabbit(look: Look, connection: Any, queues: Sequence[Any], name: str) -> None:
+ALARM_S = 0.3
+"""Within which it tells of an alarm, as it does once it was sent a message."""
+
+
+def look_at_rabbit(
+    look: Look, connection: Any, queues: Sequence[Any], name: str, *, alarms: Sequence[str]
+) -> None:
     """Look at a RabbitMQ.
 
     Args:
@@ -27,6 +34,7 @@ def look_at_rabbit(look: Look, connection: Any, queues: Sequence[Any], name: str
         connection: Kombu's.
         queues: that are to be there, or to be made.
         name: of the broker, for people.
+        alarms: gets what the connection is told of alarms.
     """
     number = str(connection.connection.server_properties.get("version", "0"))
     parts = tuple(int(part) for part in number.split(".")[:2] if part.isdecimal())
@@ -45,10 +53,12 @@ def look_at_rabbit(look: Look, connection: Any, queues: Sequence[Any], name: str
                 f"it has a queue {queue.name} of another kind",
                 f"rabbitmqctl delete_queue {queue.name}, or set TAGMILL_NAMESPACE",
             )
-    if look.is_well and _is_blocked(connection):
+    if look.is_well:
+        _send_nothing(connection)
+    if alarms:
         look.ill(
             WHAT,
-            f"{name} takes no messages: its memory or its disk is full",
+            f"{name} takes no messages: it raised an alarm, for its memory or its disk",
             "rabbitmqctl status names the alarm: give it room, or a higher limit",
         )
     if look.is_well:
@@ -74,19 +84,14 @@ def _is_of_our_kind(connection: Any, queue: Any) -> bool:
     return True
 
 
-def _is_blocked(connection: Any) -> bool:
-    """True where an alarm keeps it from taking messages, which it tells those who send one.
-
-    What is sent is for a queue that nobody has: it is thrown away, and told to have been taken.
-    """
+def _send_nothing(connection: Any) -> None:
+    """Send a message for a queue that nobody has, which is thrown away: alarms are told then."""
     channel = connection.channel()
-    try:
-        channel.basic_publish_confirm(
-            channel.prepare_message(b""),
-            exchange="",
-            routing_key=f"tagmill-doctor-{uuid.uuid4().hex}",
-            confirm_timeout=ASK_S,
-        )
-    except TimeoutError:
-        return True
-    return False
+    channel.basic_publish_confirm(
+        channel.prepare_message(b""),
+        exchange="",
+        routing_key=f"tagmill-doctor-{uuid.uuid4().hex}",
+        confirm_timeout=ASK_S,
+    )
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=ALARM_S)
