@@ -265,10 +265,10 @@ def test_failures_of_a_followed_source_can_be_retried_while_it_is_followed(
     bucket.put_object(Key="a.jpg", Body=b"a")
     with Following(make_client(), f"s3://{bucket.name}/") as following:
         until(lambda: following.listed() == 1)
-        following.label(ErrorCode.UNAVAILABLE)
+        following.label(ErrorCode.NOT_FOUND)
         job = following.job
         assert job is not None
-        assert following.client.retry(job.id, codes=[ErrorCode.UNAVAILABLE]) == 1
+        assert following.client.retry(job.id, codes=[ErrorCode.NOT_FOUND]) == 1
         following.label()
         bucket.put_object(Key="b.jpg", Body=b"b")
         until(lambda: following.listed() == 2)
