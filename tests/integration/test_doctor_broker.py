@@ -11,7 +11,7 @@ import pytest
 import redis
 from bench import services
 from kombu import Connection
-from support.brokers import RABBIT, rabbitmq, tls_before, valkey
+from support.brokers import RABBIT, rabbitmq, sentinel, tls_before, valkey
 from support.doctor import answering, found, ill, notes, said, with_broker, with_store
 from support.rabbit import own_rabbitmq
 
@@ -125,6 +125,16 @@ def test_broker_that_would_lose_messages_is_said(settings: Settings, tmp_path: P
         assert "it uses" in notes(there, "broker")
         client.config_set("maxmemory", used // 2)
         assert "it uses" in ill(there, "broker")
+
+
+def test_master_behind_sentinels_is_looked_at(settings: Settings, tmp_path: Path) -> None:
+    with valkey(tmp_path) as port, sentinel(tmp_path, port, "mill") as own:
+        url = f"sentinel://127.0.0.1:{own}/0"
+        assert "TAGMILL_BROKER_MASTER" in ill(with_broker(settings, url), "broker")
+        there = with_broker(settings, url, broker_master="mill")
+        assert "Valkey" in said(found(there, "broker"), Health.WELL)
+        wrong = with_broker(settings, url, broker_master="other")
+        assert "no such master" in ill(wrong, "broker")
 
 
 def test_replica_is_said(settings: Settings, tmp_path: Path) -> None:
