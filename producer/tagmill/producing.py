@@ -19,6 +19,7 @@ from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import Selection, Source, open_source
 from tagmill.store import Job, Store
+from tagmill.store.jobs import BREAKER_OUTCOMES
 from tagmill.store.lanes import SEEN_WITHIN_S
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Producing:
         model: str = BUILT_IN,
         top_k: int = 5,
         again: bool = False,
+        keep_going: bool = False,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         priority: Priority = Priority.NORMAL,
@@ -103,6 +105,7 @@ class Producing:
             model: name or ``name@version``.
             top_k: labels kept per item.
             again: label all, known or not.
+            keep_going: do not pause the job though nearly all of its first items fail.
             include: patterns of names to list.
             exclude: patterns of names to leave out.
             priority: which of two jobs lanes take first.
@@ -141,7 +144,11 @@ class Producing:
         if job is None:
             fresh_since = None if again else 0.0
             job = self.store.jobs.create(
-                **asked, fresh_since=fresh_since, priority=priority, follow_s=follow_s
+                **asked,
+                fresh_since=fresh_since,
+                priority=priority,
+                follow_s=follow_s,
+                breaker=None if keep_going else BREAKER_OUTCOMES,
             )
         else:
             self.store.jobs.follow(job.id, follow_s=follow_s, priority=priority)

@@ -20,6 +20,7 @@ from tagmill.errors import BrokerError, SourceError, UnknownJob, UsageError
 from tagmill.listing import Listener
 from tagmill.settings import load_settings
 from tagmill.store import Store
+from tagmill.store.jobs import BREAKER_OUTCOMES
 from tagmill.tick import tick
 
 
@@ -203,6 +204,13 @@ def test_watching_ends_with_the_job(client: Client, folder: Path) -> None:
         states.append(progress.job.state)
         label_all(client, job.id)
     assert states == [JobState.RUNNING, JobState.DONE]
+
+
+def test_job_pauses_when_nearly_all_fails_unless_told_to_keep_going(
+    client: Client, folder: Path
+) -> None:
+    assert client.enqueue(folder).breaker == BREAKER_OUTCOMES
+    assert client.enqueue(folder, keep_going=True).breaker is None
 
 
 def test_priority_of_a_job_goes_with_its_messages(client: Client, folder: Path) -> None:

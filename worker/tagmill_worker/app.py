@@ -32,9 +32,6 @@ CPU_LANE_BYTES = 4 << 30
 """Of memory, at the most: twice what the largest image that the limits allow was seen to take."""
 
 
-RECONNECT_SPREAD_S = 2.0
-"""Over which workers spread their first try to reach a broker that they lost."""
-
 _IDLE_LOOKS, _LOOK_S = 3, 0.1  # a chunk that is on its way to a lane gets there between two
 
 _STRAY = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -62,11 +59,15 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         known = (*self.conninfo.connection_errors, *self.conninfo.channel_errors)
         self.connection_errors: tuple[type[Exception], ...] = (*known, *_STRAY)
 
-    def connect(self) -> Any:
-        """Connect; after a loss not all workers at once."""
-        if self.restart_count > 1:
-            time.sleep(random.uniform(0, RECONNECT_SPREAD_S))  # noqa: S311  # no secret
-        return super().connect()
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, ever more seldom; not all workers of a broker that is away at once."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection,
+            interval_start=random.uniform(0.5, 2.0),  # noqa: S311  # no secret, as those below
+            interval_step=random.uniform(1.0, 3.0),  # noqa: S311
+            interval_max=random.uniform(8.0, 12.0),  # noqa: S311
+        )
+        return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Say which of both it was."""

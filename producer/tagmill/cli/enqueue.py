@@ -18,6 +18,7 @@ from tagmill.cli.options import (
     DryRun,
     Exclude,
     Include,
+    KeepGoing,
     Model,
     Models,
     StateDir,
@@ -84,6 +85,7 @@ def enqueue(
     include: Include = None,
     exclude: Exclude = None,
     again: Again = False,
+    keep_going: KeepGoing = False,
     dry_run: DryRun = False,
     models: Models = None,
     state_dir: StateDir = None,
@@ -94,7 +96,7 @@ def enqueue(
     """
     if (source is None) == (resume is None):
         raise UsageError("name a source, or a job with --resume")
-    if resume is not None and (dry_run or follow or again or include or exclude):
+    if resume is not None and (dry_run or follow or again or keep_going or include or exclude):
         raise UsageError("--resume goes on as the job was made: it takes no other option")
     settings = settings_of(context, state_dir, models=models)
     said = _Said()
@@ -122,6 +124,7 @@ def enqueue(
             job = client.enqueue(
                 source,
                 **asked,
+                keep_going=keep_going,
                 priority=priority,
                 follow=follow,
                 every_s=every_s,
@@ -143,8 +146,14 @@ def watch(
         job = client.job(job_id) if job_id else client.newest()
         feed = Feed(client.store, job, from_start=True)
         lonely = _Lonely(client, feed)
+        was_paused: str | None = None
 
         def show(progress: Progress) -> None:
+            nonlocal was_paused
+            paused = progress.job.paused
+            if paused and paused != was_paused:
+                view.say(f"job {job.id} is paused: {paused}; {program()} resume {job.id} goes on")
+            was_paused = paused
             if not patient(lonely.says_so, view):
                 view(progress)
 

@@ -88,7 +88,7 @@ def _line(progress: Progress, rate: float) -> str:
         why = ", ".join(f"{n:,} × {code}" for code, n in progress.failures.most_common(3))
         parts.append(f"{job.failed:,} failed" + (f" ({why})" if why else ""))
     if job.paused:
-        parts.append(f"paused ({job.paused})")
+        parts.append("paused")
     elif not job.ok + job.failed:
         parts.append("lanes are starting" if job.open else "listing")
     return " · ".join(parts)
