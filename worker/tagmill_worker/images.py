@@ -7,6 +7,7 @@ they are decoded, and the crop and the final resize are one pass over the pixels
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -32,6 +33,7 @@ from PIL import (
 
 from tagmill.contract import IMAGE_FORMATS, ErrorCode
 from tagmill.errors import PermanentItemError
+from tagmill_worker.metadata import excess
 
 # Importing a plugin registers its format; a format that is asked for and not registered makes
 # Pillow load all of its forty.
@@ -72,8 +74,9 @@ _WHITE = (255, 255, 255, 255)
 
 # What Pillow's decoders raise on bytes that they cannot make sense of.
 _BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    AttributeError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
+    AssertionError, AttributeError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -121,18 +124,25 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
     """
     if not data:
         raise PermanentItemError(ErrorCode.NOT_AN_IMAGE, "the file is empty")
+    if too_much := excess(data):
+        raise PermanentItemError(ErrorCode.CORRUPT, f"the {_kind(data)} has {too_much}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except _BROKEN as error:
             raise _not_opened(data, error) from error
+        except MemoryError as error:
+            raise PermanentItemError(
+                ErrorCode.TOO_LARGE, f"its {len(data):,} bytes take more memory than there is"
+            ) from error
         with image:
             width, height = image.size
-            if width * height > max_pixels:
+            wide, high = max(image.size, _tile(image), key=math.prod)
+            if wide * high > max_pixels:
                 raise PermanentItemError(
                     ErrorCode.TOO_LARGE,
-                    f"{width:,} × {height:,} pixels, the limit is {max_pixels:,} in all "
+                    f"{wide:,} × {high:,} pixels, the limit is {max_pixels:,} in all "
                     "(TAGMILL_MAX_PIXELS)",
                 )
             try:
@@ -148,7 +158,7 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
                 ) from error
             try:  # after the pixels: of some formats Pillow loads them to find the metadata
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            except _BROKEN:
+            except (*_BROKEN, MemoryError):
                 orientation = 1  # broken metadata around sound pixels
     if orientation in _UPRIGHT:
         # The crop is centred, so that turning the small result is turning the large original.
@@ -156,6 +166,15 @@ def decode(data: bytes, geometry: Geometry, *, max_pixels: int) -> Decoded:
     if orientation in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels=np.asarray(pixels), width=width, height=height)
+
+
+def _tile(image: Any) -> tuple[int, int]:
+    """The sides of a TIFF's tiles, which are decoded whole, however small the image is."""
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(TiffImagePlugin.TILEWIDTH), tags.get(TiffImagePlugin.TILELENGTH)
+    if isinstance(width, int) and isinstance(height, int):
+        return width, height
+    return 0, 0
 
 
 def _fit(image: Any, geometry: Geometry) -> Any:
@@ -215,12 +234,11 @@ def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 
 def _not_opened(data: bytes, error: BaseException) -> PermanentItemError:
     """What to say of bytes that no format's header was found in."""
-    for signature, kind in _SIGNATURES.items():
-        if data.startswith(signature):
-            sentence = f"the {kind} has no readable header in its {len(data):,} bytes"
-            if not isinstance(error, UnidentifiedImageError):
-                sentence = _why_corrupt(kind, data, error)
-            return PermanentItemError(ErrorCode.CORRUPT, sentence)
+    if kind := _kind(data):
+        sentence = f"the {kind} has no readable header in its {len(data):,} bytes"
+        if not isinstance(error, UnidentifiedImageError):
+            sentence = _why_corrupt(kind, data, error)
+        return PermanentItemError(ErrorCode.CORRUPT, sentence)
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis"):
         sentence = "HEIC images are not read: convert them to JPEG first"
     elif not data.strip(b"\0"):
@@ -228,6 +246,11 @@ def _not_opened(data: bytes, error: BaseException) -> PermanentItemError:
     else:
         sentence = f"{len(data):,} bytes in no format that is read; they begin {str(data[:8])[1:]}"
     return PermanentItemError(ErrorCode.NOT_AN_IMAGE, sentence)
+
+
+def _kind(data: bytes) -> str:
+    """The format that a file's first bytes tell of; empty where they tell of none."""
+    return next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "")
 
 
 def _why_corrupt(kind: str | None, data: bytes, error: BaseException) -> str:
