@@ -114,9 +114,34 @@ def test_file_that_is_not_the_one_on_the_card_is_refused(tmp_path: Path) -> None
         registry.labels(registry.resolve("pets"))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"input_size": "x"}', "\0"])
+@pytest.mark.parametrize("text", ["0,a", "0,a,x\0y", "0", "0,a,b\n\n1"])
+def test_a_class_without_a_name_is_no_class(tmp_path: Path, text: str) -> None:
+    registry = registry_with_model(tmp_path)
+    labels = tmp_path / "pets" / "3" / "labels.csv"
+    labels.write_text(f"index,wnid,label\n{text}\n")
+    card = json.loads((labels.parent / "card.json").read_text())
+    card["files"]["labels.csv"] = sha256(labels)
+    (labels.parent / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelUnavailable, match=r"its class \d has no name"):
+        registry.labels(registry.resolve("pets"))
+
+
+SOUND = '"geometry": "squash", "resize_ratio": 1, "classes": 2'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"input_size": "x"}', "\0", "[" * 100_000,
+        f'{{"input_size": {"9" * 400}, {SOUND}, "files": {{}}}}',
+        f'{{"input_size": 224, {SOUND}, "files": {{"a": 1}}}}',
+        f'{{"input_size": 224, {SOUND}, "files": ["ab"]}}',
+        f'{{"input_size": "{"x" * 100_000}"}}',
+    ],
+)  # fmt: skip
 def test_broken_card_is_said(tmp_path: Path, text: str) -> None:
     registry = registry_with_model(tmp_path)
     (tmp_path / "pets" / "3" / "card.json").write_text(text)
-    with pytest.raises(ModelUnavailable, match=r"card\.json"):
+    with pytest.raises(ModelUnavailable, match=r"card\.json") as refused:
         registry.card(registry.resolve("pets"))
+    assert len(str(refused.value)) < 1000

@@ -127,11 +127,15 @@ class Registry:
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            return [(row["wnid"], row["label"]) for row in rows]
+            found = [(row["wnid"], row["label"]) for row in rows]
         except KeyError as error:
             raise ModelUnavailable(f"{path} has no column {error}") from error
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ModelUnavailable(f"{path} is no label file: {error}") from error
+            raise ModelUnavailable(f"{path} is no label file: {error!s:.200}") from error
+        for number, pair in enumerate(found, 1):
+            if any(text is None or "\0" in text for text in pair):  # databases take no NUL
+                raise ModelUnavailable(f"{path} is no label file: its class {number:,} has no name")
+        return found
 
     def publish(self, version: ModelVersion, built: Path) -> None:
         """Make a version part of the registry, whole or not at all.

@@ -91,8 +91,10 @@ def read_card(path: Path) -> Card:
             files=_files(about.pop("files")),
             about=about,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelUnavailable(f"the card {path} cannot be read: {error!r}") from error
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
+        raise ModelUnavailable(f"the card {path} cannot be read: {error!r:.300}") from error
 
 
 def _within(value: Any, least: float, most: float) -> float:
@@ -103,9 +105,11 @@ def _within(value: Any, least: float, most: float) -> float:
 
 
 def _files(hashes: Any) -> dict[str, str]:
-    for name in hashes:
+    for name, digest in hashes.items():
         if not _FILE.fullmatch(name):  # it becomes a path on this machine
             raise ValueError(f"{name!r} is no name of a file")
+        if not isinstance(digest, str):
+            raise TypeError(f"the SHA-256 of {name} is no text")
     return dict(hashes)
 
 
