@@ -25,7 +25,12 @@ class Settings(BaseSettings):
     Secrets (the two URLs may hold passwords) show neither in ``repr`` nor in logs.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TAGMILL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TAGMILL_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a traceback shows errors, and an input may be a secret
+    )
 
     state_dir: Path = Field(
         Path(".tagmill"), description="Folder of the embedded broker, store, models and logs."
@@ -90,6 +95,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         40.0,
         gt=0,
+        le=86_400,
         description="Seconds for which a claim on a chunk holds against other lanes, from its last "
         "renewal; a living lane renews it.",
     )
@@ -138,7 +144,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         if isinstance(value, str) and value.startswith("["):
-            return json.loads(value)
+            return _as_json(value)
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
         return value
@@ -153,14 +159,17 @@ class Settings(BaseSettings):
     @field_validator("models", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
+        text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if isinstance(text, str) and not text.startswith("s3:"):
+            _expanded(Path(text))  # it is said here if that cannot be
+        return text
 
     @field_validator("state_dir", "weights", "broker_ca", "roots", mode="after")
     @classmethod
     def _expand(cls, value: Path | tuple[Path, ...] | None) -> object:
         if isinstance(value, tuple):
-            return tuple(path.expanduser() for path in value)
-        return value.expanduser() if value is not None else None
+            return tuple(map(_expanded, value))
+        return _expanded(value) if value is not None else None
 
     @property
     def lane_count(self) -> int:
@@ -194,6 +203,20 @@ class Settings(BaseSettings):
         if self.store_url:  # set to nothing it is unset
             return self.store_url.get_secret_value()
         return f"sqlite:///{quote(os.fspath((self.state_dir / 'tagmill.db').absolute()))}"
+
+
+def _as_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder for {path.parts[0]:.40}") from error
 
 
 def load_settings(**overrides: object) -> Settings:

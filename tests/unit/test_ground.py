@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,34 @@ def test_secrets_do_not_show() -> None:
     assert "hush" not in repr(settings)
     assert "hush" not in str(settings.model_dump())
     assert "hush" in settings.store_address
+
+
+def test_secrets_do_not_show_where_settings_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGMILL_STORE_URL", "mysql://u:hush@host/d")
+    with pytest.raises(UsageError) as refused:
+        load_settings()
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "TAGMILL_STORE_URL" in shown
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ROOTS", "[" * 100_000, "nested too deeply"),
+        ("ROOTS", "/a:~nobody-here/x", "no home folder for ~nobody-here"),
+        ("STATE_DIR", "~nobody-here", "no home folder for ~nobody-here"),
+        ("MODELS", "~nobody-here/models", "no home folder for ~nobody-here"),
+        ("LEASE_S", "inf", "less than or equal to 86400"),
+        ("LEASE_S", "nan", "less than or equal to 86400"),
+    ],
+)
+def test_setting_that_cannot_be_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"TAGMILL_{name}", value)
+    with pytest.raises(UsageError, match=f"TAGMILL_{name}: .*{said}"):
+        load_settings()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), TEXT, TEXT)))
