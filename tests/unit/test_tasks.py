@@ -36,6 +36,11 @@ def test_lane_whose_worker_is_gone_ends_nobody_else() -> None:
     assert end.was_asked_for
 
 
+NESTED: list[object] = []
+for _ in range(100_000):  # of which Python writes no repr
+    NESTED = [NESTED]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -50,8 +55,15 @@ def test_lane_whose_worker_is_gone_ends_nobody_else() -> None:
         {"v": 1, "job": "j", "seq": 2**63},
         {"v": 1, "job": "j" * 33, "seq": 0},
         {"v": 1, "job": "j", "seq": 0, "more": 1},
+        {"v": 1, "job": "j", "seq": 0, "x" * 100_000: 1},
+        {"v": 10**5000, "job": "j", "seq": 0},
+        {"v": 1, "job": 10**5000, "seq": 0},
+        {"v": 1, "job": "j", "seq": 10**5000},
+        {"v": "x" * 100_000, "job": "j", "seq": 0},
+        {"v": 1, "job": NESTED, "seq": 0},
     ],
 )
 def test_message_that_is_not_ours_is_refused(body: dict[str, object]) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(MessageError) as refused:
         parse_message(body)
+    assert len(str(refused.value)) < 300, "it becomes a line of the log"

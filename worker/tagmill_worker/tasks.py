@@ -39,17 +39,23 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
         MessageError: if it is not ours.
     """
     if set(body) != {"v", "job", "seq"}:
-        raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]}")
+        raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]!s:.200}")
     version, job, seq = body["v"], body["job"], body["seq"]
     if type(version) is not int or version != MESSAGE_VERSION:
         raise MessageError(
-            f"a message of version {version!r:.40}, this lane reads {MESSAGE_VERSION}"
+            f"a message of version {_shown(version)}, this lane reads {MESSAGE_VERSION}"
         )
     if not isinstance(job, str) or not _JOB.fullmatch(job):
-        raise MessageError(f"a message for job {job!r:.40}")
+        raise MessageError(f"a message for job {_shown(job)}")
     if type(seq) is not int or not 0 <= seq < 2**62:
-        raise MessageError(f"a message for chunk {seq!r:.40}")
+        raise MessageError(f"a message for chunk {_shown(seq)}")
     return ChunkMessage(job=job, seq=seq)
+
+
+def _shown(value: object) -> str:
+    """The beginning of a text or a number that a line can hold; of anything else its kind."""
+    is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63)
+    return f"{value!r:.40}" if is_short else f"of type {type(value).__name__}"
 
 
 def register(
