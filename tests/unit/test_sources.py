@@ -20,6 +20,7 @@ from tagmill.sources import (
     path_of,
     printable,
     readable,
+    source_name,
 )
 
 NOWHERE = Path("/nowhere")
@@ -37,6 +38,40 @@ def fill(folder: Path, *paths: str) -> None:
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    "text", ["/a\ud800.jpg", "s3://bucket/\ud800", "/a\0.jpg", "a*\0", "file:///\ud800"]
+)
+def test_what_no_file_can_be_named_is_no_source(text: str) -> None:
+    for meant in (
+        lambda: open_source(text, leave_out=NOWHERE, s3=NO_S3),
+        lambda: source_name(text),
+    ):
+        with pytest.raises(SourceError):
+            meant()
+
+
+@pytest.mark.parametrize(
+    "start", ["file:", "file://host/", "file://[", "s3:", "s3:///", "http://", "/", "s3://bucket/"]
+)
+def test_a_name_of_any_length_makes_a_short_error(start: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(start + "x" * 16_000 + "\n")
+    listed = open_source(str(manifest), leave_out=NOWHERE, s3=NO_S3)
+    for meant in (
+        lambda: open_source(start + "x" * 100_000, leave_out=NOWHERE, s3=NO_S3),
+        lambda: list(listed.items()),
+    ):
+        assert len(error_of(meant)) < 500
+
+
+def error_of(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except SourceError as error:
+        return str(error)
+    return ""
 
 
 @given(st.binary(min_size=1, max_size=60).filter(lambda name: b"\0" not in name))

@@ -28,13 +28,13 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not _BUCKET.fullmatch(bucket):
-        raise SourceError(f"{uri!r} names no bucket: write s3://bucket/prefix")
+        raise SourceError(f"{uri!r:.200} names no bucket: write s3://bucket/prefix")
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:
-        raise SourceError(f"{uri!r} is not UTF-8, which keys are") from error
+        raise SourceError(f"{uri!r:.200} is not UTF-8, which keys are") from error
     if "\0" in key or size > _LONGEST_KEY:
-        raise SourceError(f"{uri[:200]!r} names no object: a key has 1,024 bytes at the most")
+        raise SourceError(f"{uri!r:.200} names no object: a key has 1,024 bytes at the most")
     return bucket, key
 
 

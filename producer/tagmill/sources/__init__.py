@@ -108,6 +108,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
     """
     if not text:
         raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
+    _check_name(text)
     if text.startswith("s3:"):
         if parse_s3_uri(text)[1].lower().endswith(MANIFEST_SUFFIXES):
             return ManifestSource(text, s3=s3, selection=selection)
@@ -116,7 +117,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
         text = path_of(text)
     elif "://" in text:
         raise SourceError(
-            f"{text}: sources are folders, files, globs, manifests and s3://bucket/prefix"
+            f"{text:.200}: sources are folders, files, globs, manifests and s3://bucket/prefix"
         )
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path):
@@ -129,7 +130,7 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
         return FileSource(path, selection=selection)
     if is_pattern(path):
         return GlobSource(path, leave_out=os.fspath(leave_out), selection=selection)
-    raise SourceError(f"{text}: no such file or folder")
+    raise SourceError(f"{text:.200}: no such file or folder")
 
 
 def source_name(text: str) -> str:
@@ -138,10 +139,20 @@ def source_name(text: str) -> str:
     Raises:
         SourceError: if it can be no source.
     """
+    _check_name(text)
     if text.startswith("s3:"):
         return s3_uri(*parse_s3_uri(text))
     path = path_of(text) if text.startswith("file:") else os.path.expanduser(text)
     return file_uri(os.path.abspath(path))
+
+
+def _check_name(text: str) -> None:
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise SourceError(f"{text!r:.200} is no name that a file or an object can have")
 
 
 def default_roots(name: str) -> tuple[Path, ...]:

@@ -35,16 +35,16 @@ def path_of(uri: str) -> str:
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise SourceError(f"{uri!r} is no URI: {error}") from error
+        raise SourceError(f"{uri!r:.200} is no URI: {str(error)[:200]}") from error
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise SourceError(f"{uri!r} names no file on this machine: write file:///path")
+        raise SourceError(f"{uri!r:.200} names no file on this machine: write file:///path")
     rest = uri[len("file://") + len(parts.netloc) :] if uri.startswith("file://") else parts.path
     try:
         raw = unquote_to_bytes(os.fsencode(rest))
     except UnicodeEncodeError as error:
-        raise SourceError(f"{uri!r} is no URI: {error.reason}") from error
+        raise SourceError(f"{uri!r:.200} is no URI: {error.reason}") from error
     if not raw.startswith(b"/") or b"\0" in raw:
-        raise SourceError(f"{uri!r} names no absolute path")
+        raise SourceError(f"{uri!r:.200} names no absolute path")
     return os.fsdecode(raw)
 
 

@@ -129,7 +129,7 @@ def _csv_entries(file: Iterator[str]) -> Iterator[tuple[int, str | SourceError]]
     reader = csv.DictReader(file, strict=True)
     try:
         if "uri" not in (reader.fieldnames or []):
-            yield 1, SourceError(f"no column 'uri' among {reader.fieldnames or 'none'}")
+            yield 1, SourceError(f"no column 'uri' among {reader.fieldnames or 'none'!s:.200}")
             return
         for row in reader:
             uri = row["uri"]
@@ -163,16 +163,16 @@ def _uri(text: str, manifest: str) -> str:
     if text.startswith("s3:"):
         bucket, key = parse_s3_uri(text)
         if not key:
-            raise SourceError(f"{text!r} names a bucket and no object in it")
+            raise SourceError(f"{text!r:.200} names a bucket and no object in it")
         return s3_uri(bucket, key)
     if "://" in text:
-        raise SourceError(f"{text!r} is neither a file nor in S3")
+        raise SourceError(f"{text!r:.200} is neither a file nor in S3")
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise SourceError(f"{text!r} is no file name: {error.reason}") from error
+        raise SourceError(f"{text!r:.200} is no file name: {error.reason}") from error
     if "\0" in text:
-        raise SourceError(f"{text!r} holds a NUL")
+        raise SourceError(f"{text!r:.200} holds a NUL")
     if manifest.startswith("s3:") and not text.startswith("/"):
         return _beside(text, manifest)
     return file_uri(os.path.normpath(os.path.join(os.path.dirname(manifest), text)))
@@ -186,7 +186,7 @@ def _beside(text: str, manifest: str) -> str:
         step, _, rest = rest.partition("/")
         if step == "..":
             if not folder:
-                raise SourceError(f"{text!r} leads out of the bucket {bucket}")
+                raise SourceError(f"{text!r:.200} leads out of the bucket {bucket}")
             folder = folder.rpartition("/")[0]
     uri = s3_uri(bucket, f"{folder}/{rest}" if folder else rest)
     parse_s3_uri(uri)
