@@ -14,6 +14,8 @@ from tagmill.contract import ErrorCode, Item
 from tagmill.errors import PermanentItemError, SourceError, TransientItemError
 from tagmill.sources import path_of
 
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -24,7 +26,7 @@ _KINDS = {
 _CODES = {
     errno.ENOENT: (ErrorCode.NOT_FOUND, "the file is not there (any more)"),
     errno.ENOTDIR: (ErrorCode.NOT_FOUND, "the file is not there: part of its path is no folder"),
-    errno.ELOOP: (ErrorCode.NOT_FOUND, "the symbolic link leads in a circle"),
+    errno.ELOOP: (ErrorCode.NOT_FOUND, "the symbolic link leads in a circle, or was just put here"),
     errno.ENAMETOOLONG: (ErrorCode.NOT_FOUND, "the path is longer than the system allows"),
     errno.EACCES: (ErrorCode.FORBIDDEN, "no permission to read the file"),
     errno.EPERM: (ErrorCode.FORBIDDEN, "no permission to read the file"),
@@ -90,9 +92,7 @@ class LocalFetch:
             ) from error
 
     def _read(self, path: str) -> Fetched:
-        # The path was resolved above: a link that is put in its place meanwhile is not followed,
-        # and a FIFO does not hold us up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = _opened(path, below=next(p for p in self._prefixes if path.startswith(p)))
         with open(descriptor, "rb", buffering=0) as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -110,6 +110,27 @@ class LocalFetch:
                 f"reading ended after {len(data):,} of {found.st_size:,} bytes",
             )
         return Fetched(data=data, version=f"{found.st_size}-{found.st_mtime_ns}")
+
+
+def _opened(path: str, *, below: str) -> int:
+    """Open a file by its resolved path, step by step from a root.
+
+    No link that is put in the place of the file, or of a folder on the way, is followed any more,
+    and a FIFO does not hold us up.
+
+    Raises:
+        OSError: as `os.open`; of a link in the way too.
+    """
+    *folders, name = path[len(below) :].split("/")
+    at = os.open(below, _FOLDER)
+    try:
+        for folder in folders:
+            inner = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        return os.open(name, _FILE, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def _parts(file: RawIOBase, size: int) -> Iterator[bytes]:
