@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import json
 import os
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,14 @@ def test_messages_of_other_kinds_do_not_end_a_worker_and_no_pickle_is_loaded(
         with_body(envelope, b"\xff", **{"content-type": "application/x-yaml"}),
         with_body(envelope, [[], ours, links], headers=foreign),
         with_body(envelope, [["id"], {}, links], headers=foreign),
+        *(
+            with_body(
+                envelope,
+                packed(json.dumps([[], {**ours, "v": 3}, links]).encode()),
+                headers={**envelope["headers"], "compression": kind},
+            )
+            for kind, packed in (("application/x-bz2", bz2.compress), ("zlib", zlib.compress))
+        ),
         with_body(envelope, [[], {**ours, "v": 2}, links]),
         with_body(envelope, [[], {**ours, "more": "x" * (8 << 20)}, links]),
         with_body(envelope, [[], {**ours, "job": "../../etc"}, links]),
@@ -146,6 +156,7 @@ def test_messages_of_other_kinds_do_not_end_a_worker_and_no_pickle_is_loaded(
         until(lambda: broker.llen("label:3") == 0)
         check_goes_on(cluster, worker, folder, lanes)
         assert "of version 2, this lane reads 1" in worker.log()
+        assert "of version 3" not in worker.log(), "what is compressed is not unpacked"
         assert "a message with the fields" in worker.log()
         assert max(map(len, worker.log().splitlines())) < 20_000, "none is logged whole"
         assert worker.end() == 0

@@ -74,9 +74,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     gc.disable()  # what is loaded here stays, and lanes share its pages while none looks at it
     from tagmill_worker.app import run_worker
+    from tagmill_worker.compressed import refuse_compressed
 
     gc.freeze()
     gc.enable()
+    refuse_compressed()
     if arguments.command == "lanes":
         slot = plain_slot(arguments.count)
     else:
