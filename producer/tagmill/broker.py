@@ -50,7 +50,7 @@ before that the ledger's lease has already done it."""
 
 SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
 
-_PASSWORD = re.compile(r"(://[^:@/;]*):[^@/;]*@")
+_PASSWORD = re.compile(r"(://[^:@/;]*):[^/;]*@")
 
 _ERRORS = (OperationalError, KombuError, AMQPError, RedisError, OSError, ValueError, TypeError)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, unquote
@@ -129,6 +130,8 @@ class Settings(BaseSettings):
         if value is None:
             return None
         kind, _, rest = value.get_secret_value().partition("://")
+        if re.split("[/?#]", rest)[0].count("@") > 1:  # half of the password would be the host
+            raise ValueError("every '@' of the password is written as %40")
         if kind == "sqlite" and rest.startswith("/") and len(rest) > 1:
             # Else each process would take the path from where it stands.
             path, _, query = rest[1:].partition("?")

@@ -291,5 +291,5 @@ def make_client(
         parsers.set_parser_defaults(timestamp_parser=_parse_timestamp)
         return boto3.session.Session(botocore_session=session).client("s3", config=config)
     except errors(ValueError) as error:  # ValueError: an endpoint that is no URL
-        why = SECRET.sub("//", str(error))
+        why = SECRET.sub("", str(error))
         raise MissingError(f"S3 cannot be used: {why} (AWS_ENDPOINT_URL, AWS_PROFILE)") from error

@@ -7,8 +7,10 @@ import re
 from tagmill.contract import ErrorCode
 from tagmill.errors import ItemError, PermanentItemError, TransientItemError
 
-SECRET = re.compile(r"//[^/@\s]*@")
-"""User and password in an endpoint's URL, which no message may show."""
+SECRET = re.compile(
+    r"""(?<=//)[^/\s]*@|(?<![^\s/`'"])[^\s/:@`'"]*:(?!//)[^\s`'"]*@""",
+)
+"""User and password in an endpoint's URL, sound or not, which no message may show."""
 
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404", "NotFound"})
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
@@ -40,7 +42,7 @@ def translated(error: Exception, *, doing: str = "reading") -> ItemError:
     said = answer.get("Error", {})
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code, why = str(said.get("Code", "")), str(said.get("Message", "")) or str(error)
-    why = SECRET.sub("//", " ".join(why.split()))[:200]
+    why = SECRET.sub("", " ".join(why.split()))[:200]
     if status in _WORTH_ANOTHER_TRY or status >= 500 or "Throttl" in code or "Timeout" in code:
         return TransientItemError(ErrorCode.UNAVAILABLE, f"{doing} failed ({code}: {why})")
     if code in _NOT_FOUND:
