@@ -74,6 +74,15 @@ def test_file_that_is_harmed_later_ends_a_run_with_the_reason(
         assert "has SHA-256" in "".join(outputs(tagmill, command, registry))
 
 
+def test_what_a_card_says_does_not_speak_to_the_terminal(tagmill: Tagmill, harmed: Path) -> None:
+    card = json.loads((harmed / "card.json").read_text())
+    card["\x1b]0;evil\x07"] = "\x1b[31m\ud800"
+    (harmed / "card.json").write_text(json.dumps(card))
+    shown = tagmill("models", "show", "mobilenet_v2", TAGMILL_MODELS=str(harmed.parent.parent))
+    assert "\\x1b]0;evil" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
 def outputs(tagmill: Tagmill, command: list[str], registry: str) -> tuple[str, str]:
     done = tagmill(*command, code=3, TAGMILL_MODELS=registry)
     return done.stdout, done.stderr

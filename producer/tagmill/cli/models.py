@@ -12,6 +12,7 @@ from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.embedded import build_model
 from tagmill.registry import BUILT_IN, open_registry
 from tagmill.settings import Settings, load_settings
+from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
 
 app = typer.Typer(help="List, show and fetch model versions.", no_args_is_help=True)
@@ -60,7 +61,7 @@ def show(
         return
     for name, value in row.items():
         shown = ", ".join(value) if isinstance(value, dict) else value
-        print(f"{name:16}{shown}")
+        print(f"{printable(name):16}{printable(str(shown))}")
 
 
 @app.command()
