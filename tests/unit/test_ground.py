@@ -143,7 +143,7 @@ def test_file_that_is_not_the_one_on_the_card_is_refused(tmp_path: Path) -> None
         registry.labels(registry.resolve("pets"))
 
 
-@pytest.mark.parametrize("text", ["0,a", "0,a,x\0y", "0", "0,a,b\n\n1"])
+@pytest.mark.parametrize("text", ["0,a", "0,a,x\0y", "0,a,\x1b[31mred", "0", "0,a,b\n\n1"])
 def test_a_class_without_a_name_is_no_class(tmp_path: Path, text: str) -> None:
     registry = registry_with_model(tmp_path)
     labels = tmp_path / "pets" / "3" / "labels.csv"

@@ -6,6 +6,7 @@ A version never changes once it is there. Building and training versions is the 
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from tagmill.errors import ModelUnavailable, UnknownModel, VersionTaken
@@ -18,6 +19,8 @@ from tagmill.registry.versions import (
     sha256,
     version_of,
 )
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 
 
 class Registry:
@@ -133,8 +136,11 @@ class Registry:
         except (UnicodeDecodeError, csv.Error) as error:
             raise ModelUnavailable(f"{path} is no label file: {error!s:.200}") from error
         for number, pair in enumerate(found, 1):
-            if any(text is None or "\0" in text for text in pair):  # databases take no NUL
-                raise ModelUnavailable(f"{path} is no label file: its class {number:,} has no name")
+            if any(text is None or _CONTROL.search(text) for text in pair):  # terminals obey them
+                raise ModelUnavailable(
+                    f"{path} is no label file: its class {number:,} has no name, or one with "
+                    "control characters"
+                )
         return found
 
     def publish(self, version: ModelVersion, built: Path) -> None:
