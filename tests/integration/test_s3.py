@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,15 @@ def code_of(uri: str, **settings: object) -> str:
     with pytest.raises(PermanentItemError) as caught:
         fetch(Item(n=0, uri=uri, version=""))
     return caught.value.code
+
+
+def test_a_manifests_line_leads_to_no_bucket_that_is_not_allowed(
+    bucket: Any, tmp_path: Path
+) -> None:
+    bucket.put_object(Key="a.jpg", Body=b"x")
+    (tmp_path / "list.txt").write_text(f"s3://{bucket.name}/a.jpg\n")
+    ((uri, _),), _ = listed(str(tmp_path / "list.txt"), buckets="other")
+    assert code_of(uri, buckets="other") == "outside_roots"
 
 
 def test_every_refusal_has_its_code(bucket: Any) -> None:
