@@ -190,7 +190,7 @@ def feed_settings(environment: dict[str, str]) -> str:
             end, shown = "loaded", repr(settings)
             with contextlib.suppress(BrokerError):
                 Broker(settings).close()
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError, UsageError):
                 Store(settings.store_address).close()
     assert "hush" not in shown
     return end

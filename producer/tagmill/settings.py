@@ -202,10 +202,21 @@ class Settings(BaseSettings):
 
     @property
     def store_address(self) -> str:
-        """The store's SQLAlchemy URL, secrets in clear: for the store only."""
+        """The store's SQLAlchemy URL, secrets in clear: for the store only.
+
+        Raises:
+            UsageError: if the state folder has a name that no URL can hold.
+        """
         if self.store_url:  # set to nothing it is unset
             return self.store_url.get_secret_value()
-        return f"sqlite:///{quote(os.fspath((self.state_dir / 'tagmill.db').absolute()))}"
+        path = os.path.abspath(self.state_dir / "tagmill.db")
+        try:
+            return f"sqlite:///{quote(path)}"
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"the state folder {path!a:.200} has a name that is not UTF-8: take another with "
+                "--state-dir"
+            ) from error
 
 
 def _as_json(text: str) -> object:

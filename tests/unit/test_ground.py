@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_setting_that_cannot_be_is_said(
     monkeypatch.setenv(f"TAGMILL_{name}", value)
     with pytest.raises(UsageError, match=f"TAGMILL_{name}: .*{said}"):
         load_settings()
+
+
+def test_state_folder_whose_name_is_not_utf8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / os.fsdecode(b"latin-\xe9")
+    odd.mkdir()
+    with pytest.raises(UsageError, match=r"latin-\\udce9.* is not UTF-8"):
+        _ = load_settings(state_dir=odd).store_address
+    monkeypatch.chdir(odd)
+    with pytest.raises(UsageError, match="--state-dir"):
+        _ = load_settings().store_address
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), TEXT, TEXT)))
