@@ -230,7 +230,7 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"there is no home folder for {path.parts[0]:.40}") from error
+        raise ValueError(f"there is no home folder for {path.parts[0]!a:.40}") from error
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -65,9 +65,10 @@ def test_secrets_do_not_show_where_settings_cannot_be(monkeypatch: pytest.Monkey
     ("name", "value", "said"),
     [
         ("ROOTS", "[" * 100_000, "nested too deeply"),
-        ("ROOTS", "/a:~nobody-here/x", "no home folder for ~nobody-here"),
-        ("STATE_DIR", "~nobody-here", "no home folder for ~nobody-here"),
-        ("MODELS", "~nobody-here/models", "no home folder for ~nobody-here"),
+        ("ROOTS", "/a:~nobody-here/x", "no home folder for '~nobody-here"),
+        ("STATE_DIR", "~nobody-here", "no home folder for '~nobody-here"),
+        ("MODELS", "~no\udcff", r"no home folder for '~no\\udcff"),
+        ("MODELS", "~nobody-here/models", "no home folder for '~nobody-here"),
         ("LEASE_S", "inf", "less than or equal to 86400"),
         ("LEASE_S", "nan", "less than or equal to 86400"),
     ],
