@@ -113,6 +113,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_proc_alive_timeout=600.0,  # a lane warms its model up before it says it is alive
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
+        worker_enable_remote_control=False,  # whoever writes to the broker could stop workers
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
