@@ -27,6 +27,9 @@ from tagmill.store import Store
 hypothesis.settings.register_profile(
     "tagmill", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile(
+    "long", hypothesis.settings.get_profile("tagmill"), max_examples=5_000
+)
 hypothesis.settings.load_profile("tagmill")
 
 REPOSITORY = Path(__file__).parent.parent

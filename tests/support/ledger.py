@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tagmill.contract import (
     ChunkSummary,
     ClaimedChunk,
@@ -54,6 +56,12 @@ def outcomes(chunk: ClaimedChunk, error: ErrorCode | None = None) -> list[Outcom
         )
         for item in chunk.items
     ]
+
+
+def ending_in(chunk: ClaimedChunk, codes: Sequence[ErrorCode | None]) -> list[Outcome]:
+    """Outcomes of a chunk whose items end so, one after the other."""
+    ends = {code: outcomes(chunk, code) for code in codes}
+    return [ends[code][index] for index, code in enumerate(codes)]
 
 
 def ended(store: Store, job: Job, seq: int = 0, error: ErrorCode | None = None) -> None:
