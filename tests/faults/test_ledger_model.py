@@ -48,6 +48,8 @@ ROUNDS = 10
 
 NOTE = LaneNote(name="lane", pid=1, device="", state=LaneState.LABELLING)
 CODES = (None, ErrorCode.FORBIDDEN, ErrorCode.UNAVAILABLE)
+LATE = ("nothing", "end", "note_lost", "renew", "release")
+"""What a lane does that was taken for dead, when another has its chunk."""
 
 which = st.sampled_from([0, 1])
 leases = st.sampled_from(LEASES_S)
@@ -130,11 +132,20 @@ class Ledger(RuleBasedStateMachine):
     def deliver(self, named: tuple[int, int], lease_s: float) -> object:
         return self.claim(self.message(*named), lease_s=lease_s, redelivered=False)
 
-    @rule(target=claims, claim=claims, lease_s=leases)
-    def redeliver(self, claim: ClaimedChunk, lease_s: float) -> object:
-        """The broker takes a lane for dead."""
+    @rule(target=claims, claim=claims, lease_s=leases, late=st.sampled_from(LATE))
+    def redeliver(self, claim: ClaimedChunk, lease_s: float, late: str) -> object:
+        """The broker takes a lane for dead, which it may not be."""
         message = ChunkMessage(job=claim.job, seq=claim.seq)
-        return self.claim(message, lease_s=lease_s, redelivered=True)
+        taken = self.claim(message, lease_s=lease_s, redelivered=True)
+        if late == "end":
+            self.end(claim, [None] * MOST_ITEMS)
+        elif late == "note_lost":
+            self.note_lost(claim, {0})
+        elif late == "renew":
+            self.renew(claim, lease_s)
+        elif late == "release":
+            self.release(claim)
+        return taken
 
     def claim(self, message: ChunkMessage, *, lease_s: float, redelivered: bool) -> object:
         taken = self.store.ledger.claim(
