@@ -165,3 +165,14 @@ def test_state_of_a_chunk_that_is_put_off_is_its_own(store: Store) -> None:
     with store.database.read() as connection:
         states = connection.scalars(sqlalchemy.select(chunks.c.state).order_by(chunks.c.seq)).all()
     assert states == [ChunkState.DONE, ChunkState.PUT_OFF]
+
+
+def test_item_set_apart_from_a_chunk_that_was_put_off_is_on_its_last_try_too(store: Store) -> None:
+    job = job_with(store, 3)
+    chunk = claim(store, job)
+    store.ledger.commit(chunk, outcomes(chunk, ErrorCode.UNAVAILABLE), SUMMARY)
+    let_time_pass(store, 1.5 * PUT_OFF_S)
+    claim(store, job, 1)
+    waiting = store.losses.note(job.id, 1, lane="lane", attempt=1, in_hand=[4, 1], why="killed")
+    assert [message.seq for message in waiting] == [2, 3]
+    assert all(claim(store, job, seq).was_put_off for seq in (2, 3))
