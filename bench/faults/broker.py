@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlsplit
 
-from bench.faults.cluster import Cluster
+from bench.faults.cluster import Cluster, Servers
 from bench.faults.counting import Proof
 from bench.faults.servers import Valkey
 from tagmill.store import Job
+
+ROOM_BYTES = 100_000
+"""Of a broker that is nearly full: for some of a few hundred messages, not for all."""
+
+REFUSED = 3
 
 
 def killed(cluster: Cluster, valkey: Valkey, *, keeps: bool, away_s: float = 1.0) -> Proof:
@@ -45,6 +51,51 @@ def flushed(cluster: Cluster, valkey: Valkey) -> Proof:
     with valkey.client() as client:
         client.flushall()
     return _proof(cluster, job, cluster.in_hand(job), "all messages gone")
+
+
+def full_while_enqueueing(servers: Servers) -> Proof:
+    """The broker's memory limit is reached by a producer; `--resume` goes on when it is raised.
+
+    Raises:
+        RuntimeError: if the producer does not say what is wrong, and how to go on.
+    """
+    valkey = servers.valkey
+    with servers.cluster() as cluster, valkey.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + ROOM_BYTES)
+        refused = cluster.command("enqueue", cluster.field.folder(), TAGMILL_CHUNK_ITEMS="2")
+        job = cluster.store.jobs.recent(1)[0]
+        client.config_set("maxmemory", 0)
+        resume = f"enqueue --resume {job.id}"
+        for wanted in (urlsplit(valkey.url).netloc, "maxmemory", resume):
+            if refused.returncode != REFUSED or wanted not in refused.stderr:
+                raise RuntimeError(f"exit code {refused.returncode}: {refused.stderr}")
+        resumed = cluster.command("enqueue", "--resume", job.id)
+        if resumed.returncode != 0:
+            raise RuntimeError(f"exit code {resumed.returncode}: {resumed.stderr}")
+        cluster.worker()
+        return Proof(counted=(cluster.count(job),), detail=_sentence(refused.stderr))
+
+
+def full_while_working(cluster: Cluster, valkey: Valkey, *, full_s: float) -> Proof:
+    """The broker has no memory left while lanes are at work, then its limit is raised.
+
+    Raises:
+        RuntimeError: if a worker ends.
+    """
+    job = _busy(cluster)
+    with valkey.client() as client:
+        client.config_set("maxmemory", 1)
+        broken = cluster.in_hand(job)
+        time.sleep(full_s)
+        client.config_set("maxmemory", 0)
+    ended = [program.said() for program in cluster.programs if not program.is_running]
+    if ended:
+        raise RuntimeError(f"programs ended: {ended}")
+    return _proof(cluster, job, broken, f"for {full_s:g} s")
+
+
+def _sentence(said: str) -> str:
+    return next(line for line in said.splitlines() if "maxmemory" in line)
 
 
 def _busy(cluster: Cluster) -> Job:

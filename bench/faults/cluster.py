@@ -123,7 +123,7 @@ class Cluster:
             **(environment or {}),
         }
         self.store = Store(store_url)
-        self._programs: list[Program] = []
+        self.programs: list[Program] = []
 
     def worker(self, *, lanes: int = 2, **environment: str) -> Worker:
         """Start a worker and wait until its lanes are ready."""
@@ -131,7 +131,7 @@ class Cluster:
         for root in (self.field.work, self.field.photos[0].parent):
             words += ["--root", str(root)]
         started = Worker(words, self.environment | environment, self._log("worker"))
-        self._programs.append(started)
+        self.programs.append(started)
 
         def is_ready() -> bool:
             if not started.is_running:
@@ -145,7 +145,7 @@ class Cluster:
         """Start a scheduler."""
         words = ["scheduler", "--every", str(self.field.tick_s)]
         started = Program(words, self.environment | environment, self._log("scheduler"))
-        self._programs.append(started)
+        self.programs.append(started)
         return started
 
     def enqueue(self, *words: object, **environment: str) -> Job:
@@ -238,28 +238,31 @@ class Cluster:
         until(goes_on, within_s=within_s, what=f"job {job.id} goes on")
         return time.monotonic() - began
 
-    def count(self, job: Job, *, items: int | None = None) -> Counted:
-        """Wait for a job's end and count; then see whether the next one works."""
+    def tally(self, job: Job, *, items: int | None = None) -> Counted:
+        """Wait for a job's end and count.
+
+        Args:
+            job: that was disturbed.
+            items: that it has; as many as `Field.items` says where unset.
+        """
         self.await_done(job)
-        found = count(
-            self.store,
-            job.id,
-            items=self.field.items if items is None else items,
-            labels=self.field.labels,
-        )
-        following = self.enqueue(self.field.few, "--again")
-        self.await_done(following)
-        after = count(self.store, following.id, items=FEW, labels=self.field.labels)
+        wanted = self.field.items if items is None else items
+        return count(self.store, job.id, items=wanted, labels=self.field.labels)
+
+    def count(self, job: Job, *, items: int | None = None) -> Counted:
+        """As `tally`; and see whether the next job works."""
+        found = self.tally(job, items=items)
+        after = self.tally(self.enqueue(self.field.few, "--again"), items=FEW)
         return dataclasses.replace(found, next_is_done=after.is_whole)
 
     def close(self) -> None:
         """End all of its programs."""
-        for program in reversed(self._programs):
+        for program in reversed(self.programs):
             program.stop()
         self.store.close()
 
     def _log(self, name: str) -> Path:
-        return self.home / f"{name}-{len(self._programs)}.log"
+        return self.home / f"{name}-{len(self.programs)}.log"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-import sqlalchemy
-
-from tagmill.contract import Label, load_labels
+from tagmill.contract import Label
 from tagmill.store import Store
 
 Labels = Mapping[str, tuple[Label, ...]]
@@ -25,7 +23,7 @@ class Counted:
         state: of the job.
         items: that there are to label.
         listed: by the job's own account.
-        ended: as well: labelled or failed.
+        ended: as well: labelled, failed, or known from another job.
         outcomes: in the store.
         uris: different ones among them.
         wrong: whose labels are not those of an undisturbed run.
@@ -87,23 +85,17 @@ class Proof:
 
 
 def count(store: Store, job_id: str, *, items: int, labels: Labels) -> Counted:
-    """Count what is in the store of a job, by its rows and by its own counters."""
+    """Count what is in the store of a job, by its results and by its own counters."""
     job = store.jobs.get(job_id)
-    wanted = "SELECT uri, error, labels FROM outcomes WHERE job_id = :job"
-    with store.database.read() as connection:
-        rows = connection.execute(sqlalchemy.text(wanted), {"job": job_id}).all()
-    wrong = sum(
-        load_labels(row.labels) != labels[Path(unquote(row.uri)).name]
-        for row in rows
-        if row.error is None
-    )
+    results = list(store.outcomes.results(job_id))
+    named = [(Path(unquote(result.uri)).name, result) for result in results]
     return Counted(
         state=str(job.state),
         items=items,
         listed=job.listed,
-        ended=job.ok + job.failed,
-        outcomes=len(rows),
-        uris=len({row.uri for row in rows}),
-        wrong=wrong,
-        failed=Counter(row.error for row in rows if row.error is not None),
+        ended=job.ok + job.failed + job.skipped,
+        outcomes=len(results),
+        uris=len({result.uri for result in results}),
+        wrong=sum(not result.error and result.labels != labels[name] for name, result in named),
+        failed=Counter(str(result.error) for result in results if result.error),
     )

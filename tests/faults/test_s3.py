@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from bench.faulty_proxy import FAULTS, FaultyProxy
 from support.command import Tagmill
-from support.faulty_proxy import FAULTS, FaultyProxy
 
 
 @pytest.fixture

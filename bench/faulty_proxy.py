@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import socket
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FAULTS = ("error", "slow_down", "reset", "half")
+STALL = "stall"
+"""Nothing is said, for longer than a client waits."""
+
+STALL_S = 30.0
 EVERY = 10
 
 
@@ -19,16 +25,19 @@ class FaultyProxy:
 
     Args:
         port: of the real server on this machine.
+        kinds: of faults, in the order in which they come, over and over.
 
     Attributes:
         port: of the proxy.
         faults: how often each fault was served.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, kinds: Sequence[str] = FAULTS) -> None:
         self.faults: Counter[str] = Counter()
         counted = itertools.count(1)
-        kinds = itertools.cycle(FAULTS)
+        following = itertools.cycle(kinds)
+        closing = threading.Event()
+        self._closing = closing
         lock = threading.Lock()
         faults = self.faults
 
@@ -40,7 +49,7 @@ class FaultyProxy:
 
             def do_GET(self) -> None:
                 with lock:
-                    fault = next(kinds) if next(counted) % EVERY == 0 else None
+                    fault = next(following) if next(counted) % EVERY == 0 else None
                     if fault:
                         faults[fault] += 1
                 if fault in ("error", "slow_down"):
@@ -53,7 +62,9 @@ class FaultyProxy:
                     self.end_headers()
                     self.wfile.write(body)
                     return
-                if fault == "reset":
+                if fault == STALL:
+                    closing.wait(STALL_S)
+                if fault in ("reset", STALL):
                     self._break_off()
                     return
                 self._pass_on(half=fault == "half")
@@ -78,7 +89,8 @@ class FaultyProxy:
 
             def _break_off(self) -> None:
                 self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # the client may have gone
+                    self.connection.shutdown(socket.SHUT_RDWR)
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -88,6 +100,7 @@ class FaultyProxy:
 
     def close(self) -> None:
         """Stop serving."""
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
