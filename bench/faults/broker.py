@@ -10,8 +10,8 @@ from bench.faults.counting import Proof
 from bench.faults.servers import Valkey
 from tagmill.store import Job
 
-ROOM_BYTES = 100_000
-"""Of a broker that is nearly full: for some of a few hundred messages, not for all."""
+ROOM_BYTES = 16_000
+"""Of a broker that is nearly full: less than a job's messages take."""
 
 REFUSED = 3
 
@@ -62,7 +62,7 @@ def full_while_enqueueing(servers: Servers) -> Proof:
     valkey = servers.valkey
     with servers.cluster() as cluster, valkey.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + ROOM_BYTES)
-        refused = cluster.command("enqueue", cluster.field.folder(), TAGMILL_CHUNK_ITEMS="2")
+        refused = cluster.command("enqueue", cluster.field.folder())
         job = cluster.store.jobs.recent(1)[0]
         client.config_set("maxmemory", 0)
         resume = f"enqueue --resume {job.id}"

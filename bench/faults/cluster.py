@@ -25,9 +25,13 @@ from tagmill.store import Job, Store
 BUSY = 50
 """Outcomes from which on a job is well on its way."""
 
-DONE_S = 240.0
+DONE_S = 150.0
+"""For a job to end: far more than one takes where nothing hangs."""
+
 READY_S = 60.0
 FEW = 10
+TOLD = 4
+"""Chunks at the most that two lanes have in hand or in their worker's memory."""
 
 _numbers = itertools.count()
 
@@ -218,8 +222,8 @@ class Cluster:
     def recovery_s(self, job: Job, broken: Mapping[int, str], within_s: float = DONE_S) -> float:
         """Seconds from now until a job goes on.
 
-        That is when every chunk that was in hand when it was broken is done, and a chunk has been
-        committed that was not.
+        That is when every chunk that was in hand when it was broken is done, and some have been
+        committed that were not: more than lanes had been told of.
 
         Args:
             job: that was disturbed.
@@ -232,8 +236,9 @@ class Cluster:
         def goes_on() -> bool:
             rows = self.chunks(job)
             done = [row for row in rows if row.state == "done"]
-            moves = any(row.committed_at > since and row.seq not in broken for row in done)
-            return broken.keys() <= {row.seq for row in done} and (moves or len(done) == len(rows))
+            new = [row for row in done if row.committed_at > since and row.seq not in broken]
+            moves = len(new) > TOLD or len(done) == len(rows)
+            return moves and broken.keys() <= {row.seq for row in done}
 
         until(goes_on, within_s=within_s, what=f"job {job.id} goes on")
         return time.monotonic() - began

@@ -28,7 +28,7 @@ def killed_lanes(cluster: Cluster, *, kills: int, copies: int = 0) -> Proof:
     was_over = cluster.store.jobs.get(job.id).state.is_finished
     counted = cluster.count(job, items=copies * len(cluster.field.photos) or None)
     worker.stop()
-    losses = sum(row.losses for row in cluster.chunks(job))
+    losses = worker.said().count("lane lost ")
     return Proof(
         counted=(counted,),
         recovered_s=max(idle_s),

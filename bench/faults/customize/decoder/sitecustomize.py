@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 MARK = b"FAULT:"
-STEP_BYTES = 4 << 20
+STEP_BYTES = 16 << 20
 STEP_S = 0.01
-MOST_STEPS = 1024
+MOST_STEPS = 256
 """Of an image that eats memory: where nothing stops it, it ends at 4 GiB."""
 
 _open = Image.open
