@@ -12,7 +12,7 @@ from bench.faults.counting import Proof
 from bench.faults.customize import path_of
 from tagmill.store import Job
 
-KINDS = ("abort", "abort", "abort", "loop", "loop", "hold", "hold", "eat", "eat", "eat")
+KINDS = ("abort", "abort", "abort", "abort", "loop", "hold", "eat", "eat", "eat", "eat")
 """What the ten images do; see `customize/decoder`."""
 
 WHY = {"abort": "SIGABRT", "loop": "longer than", "hold": "longer than", "eat": "memory"}

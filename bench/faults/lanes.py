@@ -72,11 +72,13 @@ def killed_worker(cluster: Cluster) -> Proof:
     worker.kill()
     broken = cluster.in_hand(job)
     began = time.monotonic()
-    cluster.worker()
+    new = cluster.worker()
     started_s = time.monotonic() - began
     recovered_s = started_s + cluster.recovery_s(job, broken)
+    counted = cluster.count(job)
+    new.stop()
     return Proof(
-        counted=(cluster.count(job),),
+        counted=(counted,),
         recovered_s=recovered_s,
         detail=f"{len(broken)} chunks in hand; the new lanes were ready after {started_s:.1f} s",
     )
@@ -98,8 +100,9 @@ def asked_to_end(cluster: Cluster) -> Proof:
     left = cluster.in_hand(job)
     if code != 0 or left:
         raise RuntimeError(f"exit code {code}, {len(left)} chunks in hand: {worker.said()}")
-    cluster.worker()
+    new = cluster.worker()
     counted = cluster.count(job)
+    new.stop()
     attempts = [row.attempt for row in cluster.chunks(job)]
     if max(attempts) > 1:
         raise RuntimeError(f"chunks were given out again: {attempts}")

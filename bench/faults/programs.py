@@ -93,11 +93,18 @@ class Program:
         psutil.wait_procs(family, END_S)
 
     def stop(self) -> None:
-        """Ask it to end; kill it if it does not."""
+        """Ask it to end.
+
+        Raises:
+            RuntimeError: if it does not, and had to be killed.
+        """
         if self.is_running:
             self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(END_S)
+            except subprocess.TimeoutExpired as error:
+                self.kill()
+                raise RuntimeError(f"it did not end on SIGTERM: {self.said()[-2000:]}") from error
         self.kill()
 
 

@@ -108,6 +108,7 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start it again and wait until it answers."""
+        self._server.ensure_pgdata_inited()  # its own user must get at the folder, still
         self._server.ensure_postgres_running()
         deadline = time.monotonic() + START_S
         while True:
