@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from subprocess import SubprocessError
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bench.faults import broker, clocks, disk, images, lanes, objects, producer, store
 from bench.faults.cluster import Field, Servers, servers
@@ -13,6 +17,7 @@ from bench.faults.undisturbed import undisturbed
 from bench.ground import COPIES, Ground
 from bench.moto import moto_server
 from bench.table import Row
+from tagmill.errors import TagmillError
 
 KILLS = 30
 KILLS_COPIES = 25
@@ -27,6 +32,11 @@ AT_ONCE_S = 2.0
 ITEM_TIMEOUT_S = 5.0
 LEASE_S = 5.0
 """Of the lane that is stopped for longer than that."""
+
+_FAILURES = (
+    RuntimeError, OSError, SubprocessError, RedisError, SQLAlchemyError, TagmillError,
+    disk.NoMount,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +178,7 @@ def _row(case: Case) -> Row:
     wanted = "every item once" if case.within_s is None else f"within {case.within_s:.0f} s"
     try:
         proof = case.run()
-    except Exception as error:  # the next case may fare better
+    except _FAILURES as error:  # the next case may fare better
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return Row(what=case.what, figure="-", wanted=wanted, holds=False, detail=said[:1000])
     recovered_s = proof.recovered_s if case.within_s is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,32 +149,6 @@ def test_two_workers_on_one_machine_share_its_cores(on_redis: Tagmill) -> None:
             assert cores[0] != cores[1]
             lanes = [json.loads(line) for line in on_redis("workers", "--json").stdout.splitlines()]
             assert len({lane["device"] for lane in lanes}) == 2
-
-
-def test_scheduler_ticks_and_a_killed_workers_chunks_are_done_by_the_next_one(
-    on_redis: Tagmill, folder: Path
-) -> None:
-    on_redis.environment["TAGMILL_LEASE_S"] = "1"
-    scheduler = on_redis.start("scheduler", "--every", "0.5")
-    try:
-        with Worker(on_redis, "--lanes", 2, "--root", "/") as killed:
-            killed.await_lanes(2)
-            job = on_redis("enqueue", folder).stdout.strip()
-            until(lambda: int(str(jobs(on_redis)[0]["ok"])) > 0)
-            for process in [*killed.lanes()]:
-                process.suspend()  # so that none ends its chunk
-            killed.kill()
-        with Worker(on_redis, "--lanes", 1, "--root", "/"):
-            on_redis("watch", job)
-        (row,) = jobs(on_redis)
-        assert (row["state"], row["ok"], row["failed"]) == ("done", 60, 0)
-        rows = labelled(on_redis, job)
-        assert len({row["uri"] for row in rows}) == len(rows) == 60
-    finally:
-        scheduler.send_signal(signal.SIGTERM)
-        assert scheduler.wait(30) == 0
-        scheduler.stdout.close()  # type: ignore[union-attr]
-        scheduler.stderr.close()  # type: ignore[union-attr]
 
 
 def test_worker_whose_broker_or_store_is_away_says_so(on_redis: Tagmill) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 from support.command import Tagmill
-from support.polling import missing, until
+from support.polling import until
 
 COPIES = 3
 
@@ -110,20 +107,6 @@ def test_killed_run_leaves_nothing_behind_and_nothing_is_lost(
     check_whole(tagmill, folder, undisturbed)
 
 
-def test_killed_lanes_cost_nothing(
-    tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
-) -> None:
-    run = tagmill.start("run", folder, "--out", "labels.jsonl")
-    for more in (1, 100, 250, 400):
-        until(lambda more=more: committed(tagmill) >= more)
-        for lane in tagmill.lanes()[:1]:
-            lane.kill()
-    _, said = run.communicate(timeout=120)
-    assert run.returncode == 0, said
-    assert "600 labelled, 0 failed in" in said
-    check_whole(tagmill, folder, undisturbed)
-
-
 def test_killed_worker_is_said_and_the_next_run_goes_on(
     tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
 ) -> None:
@@ -165,22 +148,6 @@ def test_lane_that_hangs_costs_its_chunk_a_lease_and_no_more(
     check_whole(tagmill, folder, undisturbed)
 
 
-def test_locked_store_is_waited_for(
-    tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
-) -> None:
-    run = tagmill.start("run", folder)
-    until(lambda: committed(tagmill) > 50)
-    with contextlib.closing(sqlite3.connect(tagmill.state / "tagmill.db", timeout=30)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        held = committed(tagmill)
-        until(lambda: all(lane.cpu_percent(0.5) == 0 for lane in tagmill.lanes()))
-        assert committed(tagmill) == held
-        holder.rollback()
-    _, said = run.communicate(timeout=100)
-    assert run.returncode == 0, said
-    check_whole(tagmill, folder, undisturbed)
-
-
 def test_job_cancelled_from_elsewhere_ends_the_run(tagmill: Tagmill, folder: Path) -> None:
     run = tagmill.start("run", folder)
     until(lambda: committed(tagmill) > 50)
@@ -204,31 +171,3 @@ def test_file_deleted_between_listing_and_reading_is_not_found(
     run.communicate(timeout=120)
     ends = [row["error"] or "ok" for row in tagmill.rows("labels.jsonl")]
     assert ends == ["ok"] * 590 + ["not_found"] * 10
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
-def test_full_disk_is_said_and_the_run_goes_on_elsewhere(
-    tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
-) -> None:
-    small = tagmill.home / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=False
-    )
-    if mounted.returncode != 0:
-        missing("this machine mounts nothing")
-    try:
-        tagmill.state = small / "state"
-        tagmill.environment["TAGMILL_STATE_DIR"] = str(tagmill.state)
-        run = tagmill.start("run", folder)
-        until(lambda: committed(tagmill) > 50)
-        (small / "ballast").write_bytes(b"x" * (12 << 20))
-        _, said = run.communicate(timeout=90)
-        assert run.returncode == 3
-        assert "no room left" in said
-        assert "bytes are free under" in said
-        assert "no room left" in tagmill("run", folder, code=3).stderr
-        (small / "ballast").unlink()
-        check_whole(tagmill, folder, undisturbed)
-    finally:
-        subprocess.run(["umount", "--lazy", small], check=True)
