@@ -28,7 +28,7 @@ LOCKED_S = 20.0
 IDLE_S = 5.0
 RECOVERED_S = 60.0
 SHUTDOWN_S = 30.0
-AT_ONCE_S = 2.0
+AT_ONCE_S = 5.0
 ITEM_TIMEOUT_S = 5.0
 LEASE_S = 5.0
 """Of the lane that is stopped for longer than that."""
