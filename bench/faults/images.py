@@ -19,6 +19,7 @@ WHY = {"abort": "SIGABRT", "loop": "longer than", "hold": "longer than", "eat": 
 """What the message of each must say."""
 
 LANE_BYTES = 512 << 20
+LEASE_S = 60
 
 
 def fatal(servers: Servers, *, item_timeout_s: float) -> Proof:
@@ -36,6 +37,8 @@ def fatal(servers: Servers, *, item_timeout_s: float) -> Proof:
         "PYTHONPATH": path_of("decoder"),
         "TAGMILL_ITEM_TIMEOUT_S": str(item_timeout_s),
         "TAGMILL_LANE_BYTES": str(LANE_BYTES),
+        # A lane that is held in C renews nothing: its parent has to be told of it before others.
+        "TAGMILL_LEASE_S": str(LEASE_S),
     }
     with servers.cluster() as cluster:
         cluster.scheduler()
