@@ -101,10 +101,10 @@ class Settings(BaseSettings):
         "renewal; a living lane renews it.",
     )
     item_timeout_s: float = Field(
-        60.0,
+        30.0,
         ge=1,
         description="Seconds that decoding and labelling one image may take; a lane that takes "
-        "longer is ended.",
+        "longer is ended. Below LEASE_S, for a lane that hangs may renew nothing.",
     )
     lane_bytes: int | None = Field(
         None,

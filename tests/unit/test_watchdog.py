@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tagmill_worker.hands import SLOTS, Hand, hands
-from tagmill_worker.watchdog import LOOK_S, Watchdog
+from tagmill_worker.watchdog import LOOK_S, Watchdog, _is_alive
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ class Machine:
         self.now = 0.0
         self.taken: dict[int, int] = {}
         self.killed: list[int] = []
+        self.dead: set[int] = set()
 
     def watchdog(self, *lanes: Hand, lane_bytes: int | None = 1000) -> Watchdog:
         return Watchdog(
@@ -33,6 +34,7 @@ class Machine:
             item_timeout_s=3,
             lane_bytes=lane_bytes,
             resident_bytes=lambda pid: self.taken.get(pid, 0),
+            is_alive=lambda pid: pid not in self.dead,
             kill=self.killed.append,
             clock=lambda: self.now,
         )
@@ -89,6 +91,26 @@ def test_lane_that_holds_an_item_for_too_long_is_killed_and_it_is_known_why(hand
     assert machine.killed == [41], "once"
     assert watchdog.why(41) == "it took longer than 3 s (TAGMILL_ITEM_TIMEOUT_S)"
     assert watchdog.why(41) is None
+
+
+def test_lane_that_died_by_itself_was_not_ended(hand: Hand) -> None:
+    machine = Machine()
+    watchdog = machine.watchdog(hand)
+    machine.dead.add(41)
+    with hand.holding(0):
+        machine.looks(watchdog, 5)
+    assert (machine.killed, watchdog.why(41)) == ([], None)
+
+
+def test_dead_process_is_no_living_one() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, not buried
+    assert not _is_alive(child)
+    os.waitpid(child, 0)
+    assert not _is_alive(child)
+    assert _is_alive(os.getpid())
 
 
 def test_lane_that_goes_from_item_to_item_lives(hand: Hand) -> None:

@@ -33,6 +33,7 @@ class Watchdog:
         item_timeout_s: that one image may take.
         lane_bytes: memory that a lane may take, ``None`` for any.
         resident_bytes: of a process.
+        is_alive: whether a process is; one that died may not be buried yet.
         kill: a process.
         clock: seconds, monotonic.
     """
@@ -44,6 +45,7 @@ class Watchdog:
         item_timeout_s: float,
         lane_bytes: int | None,
         resident_bytes: Callable[[int], int] | None = None,
+        is_alive: Callable[[int], bool] | None = None,
         kill: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,6 +53,7 @@ class Watchdog:
         self._item_timeout_s = item_timeout_s
         self._lane_bytes = lane_bytes
         self._resident_bytes = resident_bytes or _resident_bytes
+        self._is_alive = is_alive or _is_alive
         self._kill = kill or _kill
         self._clock = clock
         self._looked_at = clock()
@@ -100,6 +103,8 @@ class Watchdog:
             self._end(pid, why, "LANE_BYTES")
 
     def _end(self, pid: int, why: str, setting: str) -> None:
+        if not self._is_alive(pid):
+            return  # it died of something else
         log.error("lane ended pid=%d: %s (TAGMILL_%s)", pid, why, setting)
         self._killed[pid] = f"{why} (TAGMILL_{setting})"
         self._kill(pid)
@@ -121,3 +126,11 @@ def _resident_bytes(pid: int) -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0  # it is gone, or this system does not tell
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")  # or this system does not tell
