@@ -140,7 +140,7 @@ def register(
             end.ask(error)
             raise Reject(str(error), requeue=True) from error
 
-    @app.task(name=TICK_TASK)  # type: ignore[untyped-decorator]  # Celery's
+    @app.task(name=TICK_TASK, Request=FrankRequest)  # type: ignore[untyped-decorator]  # Celery's
     def remind() -> None:
         try:
             tick(lanes[0].store)
@@ -150,10 +150,22 @@ def register(
     return end
 
 
+class FrankRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    """Celery's, but a message that cannot be acknowledged makes the worker connect anew.
+
+    Celery only logs it, and the message counts as in hand ever after: once there are as many as
+    lanes, the worker takes no other.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._connection_errors = ()  # which Celery would log
+
+
 def _request_class(lost: LostLanes) -> type[Request]:
     """Celery's request, which tells of a lane that died with its chunk."""
 
-    class LabelRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    class LabelRequest(FrankRequest):
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
             error = getattr(exc_info.exception, "exc", exc_info.exception)
             if isinstance(error, WorkerLostError):
