@@ -15,7 +15,7 @@ from bench.ground import Ground
 from bench.services import services
 from bench.stand_ins import BATCH, Done, done, enqueue_items
 from bench.table import Row
-from tagmill.enqueue import GPU_CHUNK_ITEMS
+from tagmill.chunk_sizes import GPU_CHUNK_ITEMS
 from tagmill.settings import Settings, load_settings
 from tagmill.store import Store
 

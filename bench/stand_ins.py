@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tagmill.chunk_sizes import LEAST_CHUNK_ITEMS
 from tagmill.contract import ChunkMessage, Item
-from tagmill.enqueue import LEAST_CHUNK_ITEMS, enqueue
+from tagmill.enqueue import enqueue
 from tagmill.settings import Settings, load_settings
 from tagmill.store import Store
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 
+from tagmill.chunk_sizes import RETRY_CHUNK_ITEMS
 from tagmill.contract import BY_HAND, ErrorCode, JobState, Status
-from tagmill.enqueue import RETRY_CHUNK_ITEMS
 from tagmill.errors import UnknownJob, UsageError
 from tagmill.filters import Filter
 from tagmill.producing import Producing

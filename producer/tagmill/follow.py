@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
+from tagmill.chunk_sizes import chunk_sizes
 from tagmill.contract import ChunkMessage, Item, JobState
-from tagmill.enqueue import PAGE_ITEMS, append, chunk_sizes
+from tagmill.enqueue import PAGE_ITEMS, append
 from tagmill.errors import MissingError, SourceError, StoreAway, UsageError
 from tagmill.patience import Patience
 from tagmill.sources import BucketSource, FolderSource, Source, path_of, readable

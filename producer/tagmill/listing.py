@@ -6,8 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from tagmill.chunk_sizes import GPU_CHUNK_ITEMS, LEAST_CHUNK_ITEMS
 from tagmill.contract import ChunkMessage
-from tagmill.enqueue import GPU_CHUNK_ITEMS, LEAST_CHUNK_ITEMS, enqueue, position
+from tagmill.enqueue import enqueue, position
 from tagmill.follow import follow
 from tagmill.patience import Patience
 from tagmill.sources import Source

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from tagmill.chunk_sizes import RETRY_CHUNK_ITEMS
 from tagmill.contract import BY_HAND, NEARLY_ALL_FAILED, ErrorCode, JobState
 from tagmill.embedded import Servers
-from tagmill.enqueue import RETRY_CHUNK_ITEMS, begun, enqueue
+from tagmill.enqueue import begun, enqueue
 from tagmill.errors import JobPaused, UsageError
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings

@@ -15,7 +15,8 @@ from typing import Any
 
 from celery import beat
 
-from tagmill.broker import Broker, celery_app
+from tagmill.broker import Broker
+from tagmill.celery_app import celery_app
 from tagmill.errors import BrokerError
 from tagmill.settings import Settings
 

@@ -17,7 +17,8 @@ from kombu import Connection
 from support.brokers import RABBIT, rabbitmq, sentinel, tls_before, valkey
 from support.polling import until
 
-from tagmill.broker import Broker, celery_app
+from tagmill.broker import Broker
+from tagmill.celery_app import celery_app
 from tagmill.contract import CONTROL_QUEUE, LABEL_QUEUE, ChunkMessage, Priority
 from tagmill.errors import BrokerAway, BrokerError
 from tagmill.scheduler import JITTER, Scheduler

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from kombu import Connection
 
 from support.polling import missing, until
-from tagmill.broker import celery_app
+from tagmill.celery_app import celery_app
 from tagmill.embedded import valkey_server
 from tagmill.settings import Settings, load_settings
 

@@ -19,7 +19,7 @@ import typer
 import yaml
 from support.polling import missing
 
-from tagmill.broker import celery_app
+from tagmill.celery_app import celery_app
 from tagmill.cli import app
 from tagmill.settings import Settings, load_settings
 

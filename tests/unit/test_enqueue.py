@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagmill.enqueue import FIRST_CHUNK_ITEMS, LEAST_CHUNK_ITEMS, chunk_sizes
+from tagmill.chunk_sizes import FIRST_CHUNK_ITEMS, LEAST_CHUNK_ITEMS, chunk_sizes
 
 
 @given(

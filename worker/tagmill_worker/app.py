@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from celery.worker import consumer
 
-from tagmill.broker import Broker, celery_app, queue_name
+from tagmill.broker import Broker
+from tagmill.celery_app import celery_app, queue_name
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick

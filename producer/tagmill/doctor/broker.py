@@ -19,7 +19,8 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.sentinel import MasterNotFoundError
 
-from tagmill.broker import Broker, causes, celery_app, queue_name
+from tagmill.broker import Broker, causes
+from tagmill.celery_app import celery_app, queue_name
 from tagmill.contract import LABEL_QUEUE
 from tagmill.doctor.findings import ASK_S, Look
 from tagmill.doctor.rabbit import look_at_rabbit
