@@ -12,7 +12,7 @@ from tagmill.doctor.packages import look_at_packages
 from tagmill.doctor.registry import look_at_registry
 from tagmill.doctor.s3 import is_meant, look_at_s3
 from tagmill.doctor.state import look_at_state
-from tagmill.doctor.store import has_our_schema, look_at_store, migrate
+from tagmill.doctor.store import look_at_store, migrate
 from tagmill.doctor.weights import look_at_weights
 from tagmill.settings import Settings
 
@@ -36,7 +36,7 @@ def examine(settings: Settings, *, now: Callable[[], float] = time.time) -> Iter
         yield from broker.findings
     store = look_at_store(settings, now=now)
     yield from store.findings
-    if store.is_well and has_our_schema(settings):
+    if store.is_well and store.is_current:
         yield from look_at_ledger(settings, messages=broker.messages).findings
     s3 = Look()
     if is_meant(settings):

@@ -55,12 +55,14 @@ class Look:
     Attributes:
         messages: that wait to be labelled, where a broker said so.
         is_well: it answered, and can be worked with.
+        is_current: it is a store of this release's schema.
     """
 
     findings: list[Finding] = field(default_factory=list)
     clock: Clock | None = None
     messages: int | None = None
     is_well: bool = True
+    is_current: bool = False
 
     def well(self, what: str, said: str) -> None:
         """Say that something is as it should be."""

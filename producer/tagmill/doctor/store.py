@@ -226,7 +226,8 @@ def _schema(look: Look, store: Store) -> None:
         look.ill(WHAT, str(error), "look whether the file is a store, or take another --state-dir")
         return
     said = f"{database.name}, schema {revision or 'none'}"
-    if revision == HEAD:
+    look.is_current = revision == HEAD
+    if look.is_current:
         look.well(WHAT, said)
     elif revision is None or revision < HEAD:
         look.note(WHAT, f"{said}, this release works with {HEAD}", "tagmill doctor --migrate")
@@ -236,16 +237,6 @@ def _schema(look: Look, store: Store) -> None:
             f"{said}, this release works with {HEAD}",
             "use the newer tagmill that wrote it",
         )
-
-
-def has_our_schema(settings: Settings) -> bool:
-    """True where what is in the store can be looked at."""
-    store = Store(settings.store_address)
-    try:
-        is_there = store.database.is_shared or Path(store.database.name).exists()
-        return is_there and store.database.revision() == HEAD
-    finally:
-        store.close()
 
 
 def migrate(settings: Settings) -> str:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Insert, case, delete, select, update
 
-from tagmill.contract import ChunkState, ClaimedChunk
+from tagmill.contract import ClaimedChunk
 from tagmill.store.database import Database
 from tagmill.store.outcomes import insert_for
+from tagmill.store.queued import is_held
 from tagmill.store.schema import chunks, epoch_now, lanes
 
 SEEN_WITHIN_S = 30.0
@@ -92,8 +93,7 @@ class Lanes:
                 return True
             renewed = connection.execute(
                 update(chunks)
-                .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
-                .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
+                .where(is_held(claim.job, claim.seq, claim.attempt))
                 .values(lease_until=epoch_now() + lease_s)
             )
         return renewed.rowcount == 1

@@ -39,7 +39,7 @@ from tagmill.errors import ClaimLost
 from tagmill.store import breaker
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
-from tagmill.store.queued import insert_chunks, is_open, named_again_at, put_off
+from tagmill.store.queued import insert_chunks, is_held, is_open, named_again_at, put_off
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
 
 
@@ -200,8 +200,7 @@ class Ledger:
         with self._database.write() as connection:
             connection.execute(
                 update(chunks)
-                .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
-                .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
+                .where(is_held(claim.job, claim.seq, claim.attempt))
                 .values(state=ChunkState.QUEUED, lease_until=named_again_at(claim.job))
             )
 
@@ -214,8 +213,7 @@ def close(connection: Connection, claim: ClaimedChunk, summary: ChunkSummary) ->
     """
     closed = connection.execute(
         update(chunks)
-        .where(chunks.c.job_id == claim.job, chunks.c.seq == claim.seq)
-        .where(chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == claim.attempt)
+        .where(is_held(claim.job, claim.seq, claim.attempt))
         .values(
             state=ChunkState.DONE,
             lease_until=None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, select, update
 
 from tagmill.contract import (
     ChunkMessage,
@@ -25,7 +25,7 @@ from tagmill.contract import (
 )
 from tagmill.store.database import Database
 from tagmill.store.ledger import add_chunks, close, end_chunk
-from tagmill.store.queued import insert_chunks, named_again_at
+from tagmill.store.queued import insert_chunks, is_held, named_again_at
 from tagmill.store.schema import chunks, jobs
 
 MOST_LOSSES = 2
@@ -61,7 +61,7 @@ class Losses:
         middle = len(claim.items) // 2
         with self._database.write() as connection:
             if not middle:
-                _record(connection, claim, lane, claim.losses, "no word of why came through")
+                _record(connection, claim, lane, "no word of why came through")
                 return range(0)
             return _replace(connection, claim, lane, [claim.items[:middle], claim.items[middle:]])
 
@@ -82,8 +82,7 @@ class Losses:
             Messages for the chunks that take its place, where some do. Else the broker delivers
             the message of the chunk once more, as it does for a lane that was lost.
         """
-        mine = and_(chunks.c.job_id == job_id, chunks.c.seq == seq)
-        still = and_(mine, chunks.c.state == ChunkState.CLAIMED, chunks.c.attempt == attempt)
+        still = is_held(job_id, seq, attempt)
         wanted = (
             select(
                 chunks.c.losses,
@@ -113,7 +112,7 @@ class Losses:
                 items=load_items(found[2]),
             )
             if len(claim.items) == 1 and is_given_up(claim):
-                _record(connection, claim, lane, claim.losses, why)
+                _record(connection, claim, lane, why)
                 return ()
             suspects = [item for item in claim.items if item.n in in_hand]
             rest = [item for item in claim.items if item.n not in in_hand]
@@ -152,7 +151,7 @@ def _replace(
     return seqs
 
 
-def _record(connection: Connection, claim: ClaimedChunk, lane: str, losses: int, why: str) -> None:
+def _record(connection: Connection, claim: ClaimedChunk, lane: str, why: str) -> None:
     """Make the one item of a claimed chunk the outcome `lane_lost`."""
     (item,) = claim.items
     lost = Outcome(
@@ -161,7 +160,7 @@ def _record(connection: Connection, claim: ClaimedChunk, lane: str, losses: int,
         version=item.version,
         status=Status.FAILED,
         error=ErrorCode.LANE_LOST,
-        message=f"the lane died on this image {losses} times: {why}",
+        message=f"the lane died on this image {claim.losses} times: {why}",
     )
     close(connection, claim, ChunkSummary(lane=lane, failures={str(ErrorCode.LANE_LOST): 1}))
     end_chunk(connection, claim.job, [lost])

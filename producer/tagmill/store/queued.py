@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, case, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, case, select
 
 from tagmill.contract import UNFINISHED, ChunkState, Item, dump_items
 from tagmill.store.schema import chunks, epoch_now, jobs
@@ -24,9 +24,11 @@ def insert_chunks(
     new: Sequence[Sequence[Item]],
     *,
     losses: int = 0,
+    state: ChunkState = ChunkState.QUEUED,
+    wait_s: float = NAMED_AGAIN_S,
     was_put_off: bool = False,
 ) -> None:
-    """Write new chunks of a job in a transaction, queued.
+    """Write new chunks of a job in a transaction.
 
     Args:
         connection: in a transaction that has counted the chunks in their job.
@@ -34,6 +36,8 @@ def insert_chunks(
         seqs: their numbers.
         new: the items of each.
         losses: lanes that died on them before.
+        state: queued, or put off.
+        wait_s: before the tick names them.
         was_put_off: their items are tried for the last time.
     """
     if not new:
@@ -43,23 +47,25 @@ def insert_chunks(
         for seq, items in zip(seqs, new, strict=True)
     ]
     insert = chunks.insert().values(
-        state=ChunkState.QUEUED,
+        state=state,
         attempt=0,
         losses=losses,
         was_put_off=was_put_off,
-        lease_until=epoch_now() + NAMED_AGAIN_S,
+        lease_until=epoch_now() + wait_s,
     )
     connection.execute(insert, rows)
 
 
 def put_off(connection: Connection, job_id: str, seq: int, items: Sequence[Item]) -> None:
     """Write a chunk of items that could not be read; the tick queues it when its time comes."""
-    insert_chunks(connection, job_id, range(seq, seq + 1), [items], was_put_off=True)
-    wait_s = PUT_OFF_S * random.uniform(1.0, 1.5)  # noqa: S311  # so that not all come at once
-    connection.execute(
-        update(chunks)
-        .where(chunks.c.job_id == job_id, chunks.c.seq == seq)
-        .values(state=ChunkState.PUT_OFF, lease_until=epoch_now() + wait_s)
+    insert_chunks(
+        connection,
+        job_id,
+        range(seq, seq + 1),
+        [items],
+        state=ChunkState.PUT_OFF,
+        wait_s=PUT_OFF_S * random.uniform(1.0, 1.5),  # noqa: S311  # so that not all come at once
+        was_put_off=True,
     )
 
 
@@ -76,3 +82,13 @@ def named_again_at(job_id: str) -> ScalarSelect[float]:
 def is_open() -> ColumnElement[bool]:
     """True of a job whose chunks lanes may take."""
     return and_(jobs.c.state.in_(UNFINISHED), jobs.c.paused.is_(None))
+
+
+def is_held(job_id: str, seq: int, attempt: int) -> ColumnElement[bool]:
+    """True of a chunk that is claimed, by that attempt and none since."""
+    return and_(
+        chunks.c.job_id == job_id,
+        chunks.c.seq == seq,
+        chunks.c.state == ChunkState.CLAIMED,
+        chunks.c.attempt == attempt,
+    )
