@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 START_S = 60.0
 
@@ -52,6 +53,19 @@ def s3_server(
     finally:
         server.terminate()
         server.wait(20)
+
+
+def client_of(environment: Mapping[str, str]) -> Any:
+    """A client of an S3 server, by the environment with which others find it."""
+    import boto3  # which whoever only wants a server does without
+
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
 
 
 def free_port() -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-import boto3
 import psutil
 
 from bench.ground import Ground
-from bench.moto import moto_server
+from bench.moto import client_of, moto_server
 from bench.steady import steady_rate
 from bench.table import Row
 
@@ -24,13 +23,7 @@ def rows(ground: Ground) -> Iterator[Row]:
     rates, moto_s = [], []
     with moto_server() as (process, environment):
         server = psutil.Process(process.pid)
-        client = boto3.client(
-            "s3",
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=environment["AWS_DEFAULT_REGION"],
-        )
+        client = client_of(environment)
         client.create_bucket(Bucket=BUCKET)
         for path in sorted(ground.thousand.iterdir()):
             client.put_object(Bucket=BUCKET, Key=path.name, Body=path.read_bytes())

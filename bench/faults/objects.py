@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from urllib.parse import urlsplit
 
-import boto3
-
 from bench.faults.cluster import Servers
 from bench.faults.counting import Proof
 from bench.faulty_proxy import FAULTS, STALL, FaultyProxy
+from bench.moto import client_of
 
 BUCKET = "faults"
 ALL = (*FAULTS, STALL)
@@ -47,13 +46,7 @@ def faulty(servers: Servers, s3: Mapping[str, str], *, kinds: Sequence[str] = AL
 
 
 def _fill(servers: Servers, s3: Mapping[str, str]) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3["AWS_ENDPOINT_URL"],
-        aws_access_key_id=s3["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3["AWS_SECRET_ACCESS_KEY"],
-        region_name=s3["AWS_DEFAULT_REGION"],
-    )
+    client = client_of(s3)
     client.create_bucket(Bucket=BUCKET)
     folder = servers.field.folder()
 

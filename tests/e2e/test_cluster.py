@@ -22,15 +22,6 @@ from tagmill.settings import load_settings
 
 
 @pytest.fixture
-def cluster(tagmill: Tagmill, tmp_path: Path) -> Tagmill:
-    """The command with lane files of its own."""
-    lanes = tmp_path / "tmp"
-    lanes.mkdir()
-    tagmill.environment |= {"TMPDIR": str(lanes)}
-    return tagmill
-
-
-@pytest.fixture
 def on_redis(cluster: Tagmill, postgres_url: str, tmp_path: Path) -> Iterator[Tagmill]:
     """A cluster of a Valkey and a PostgreSQL."""
     with valkey(tmp_path) as port:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +86,6 @@ def outputs(tagmill: Tagmill, command: list[str], registry: str) -> tuple[str, s
     return done.stdout, done.stderr
 
 
-class Live:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self._mark = str(mark)
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (self._mark,)
-
-
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
     """A folder that is there once code of a model has run."""
@@ -149,23 +137,13 @@ def check_refused(path: Path, mark: Path) -> None:
     assert not is_made(mark)
 
 
-def test_lambda_in_a_keras_file_is_not_run(tmp_path: Path, mark: Path) -> None:
-    import keras
-
-    path = tmp_path / "evil.keras"
-    with_lambda(mark).save(path)
-    is_made(mark)
-    keras.saving.load_model(path, safe_mode=False)(np.zeros((1, 8, 8, 3)))
-    assert is_made(mark), "it is live"
-    check_refused(path, mark)
-
-
-def test_lambda_in_an_old_hdf5_file_under_the_name_of_a_keras_file_is_not_run(
-    tmp_path: Path, mark: Path
+@pytest.mark.parametrize("name", ["evil.keras", "evil.h5"], ids=["keras", "old-hdf5"])
+def test_lambda_in_a_model_file_under_the_name_of_a_keras_file_is_not_run(
+    tmp_path: Path, mark: Path, name: str
 ) -> None:
     import keras
 
-    path = tmp_path / "evil.h5"
+    path = tmp_path / name
     with_lambda(mark).save(path)
     is_made(mark)
     keras.saving.load_model(path, safe_mode=False)(np.zeros((1, 8, 8, 3)))
@@ -188,7 +166,7 @@ def with_weights(folder: Path, name: str, weights: bytes) -> Path:
 def test_pickled_weights_in_a_keras_file_are_not_loaded(tmp_path: Path, mark: Path) -> None:
     packed = io.BytesIO()
     odd = np.empty(1, dtype=object)
-    odd[0] = Live(mark)
+    odd[0] = hostile.Live(mark)
     np.savez(packed, **{"layers/dense/vars/0": odd, "__root__": odd, "vars": odd})
     np.load(io.BytesIO(packed.getvalue()), allow_pickle=True)["vars"]
     assert is_made(mark), "it is live"
@@ -200,7 +178,7 @@ def test_pickled_object_in_the_hdf5_of_a_keras_file_is_not_loaded(
 ) -> None:
     import h5py
 
-    pickled = pickle.dumps(Live(mark))
+    pickled = pickle.dumps(hostile.Live(mark))
     pickle.loads(pickled)
     assert is_made(mark), "it is live"
     with h5py.File(tmp_path / "weights.h5", "w") as file:
@@ -211,5 +189,5 @@ def test_pickled_object_in_the_hdf5_of_a_keras_file_is_not_loaded(
 
 
 def test_pickle_under_the_name_of_a_model_is_not_loaded(tmp_path: Path, mark: Path) -> None:
-    (tmp_path / "evil").write_bytes(pickle.dumps(Live(mark)))
+    (tmp_path / "evil").write_bytes(pickle.dumps(hostile.Live(mark)))
     check_refused(tmp_path / "evil", mark)

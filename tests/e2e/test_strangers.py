@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import bz2
 import json
-import os
 import pickle
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from kombu import Connection
 from support import hostile
 from support.brokers import RABBIT, rabbitmq, valkey
 from support.command import Tagmill
+from support.hostile import Live
 from support.polling import until
 from support.worker import Worker
 
@@ -32,31 +32,12 @@ from tagmill.store import Page, Store
 PICKLED = "application/x-python-serialize"
 
 
-class Live:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self._mark = str(mark)
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (self._mark,)
-
-
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
     """A folder that is there once one of the pickles was loaded."""
     pickle.loads(pickle.dumps(Live(tmp_path / "proof")))
     assert (tmp_path / "proof").is_dir()
     return tmp_path / "mark"
-
-
-@pytest.fixture
-def cluster(tagmill: Tagmill, tmp_path: Path) -> Tagmill:
-    """The command with lane files of its own, and its state folder's store."""
-    lanes = tmp_path / "tmp"
-    lanes.mkdir()
-    tagmill.environment |= {"TMPDIR": str(lanes)}
-    return tagmill
 
 
 @pytest.fixture
@@ -109,7 +90,14 @@ def test_entries_of_a_redis_list_that_are_no_messages_do_not_end_a_worker(
 ) -> None:
     with Worker(cluster, "--lanes", 1, "--root", folder) as worker:
         lanes = [lane.pid for lane in worker.await_lanes(1)]
-        strays = [b"no json", pickle.dumps(Live(mark)), b"\xff\xfe\0", b"[" * 100_000, b"7", b"{}"]
+        strays = [
+            b"no json",
+            pickle.dumps(Live(mark)),
+            b"\xff\xfe\0",
+            b"[" * 100_000,
+            b"7",
+            b"{}",
+        ]
         for queue, stray in [*(("label", stray) for stray in strays), ("control", strays[0])]:
             broker.lpush(queue, stray)
             until(lambda queue=queue: broker.llen(queue) == 0)

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from bench.moto import free_port
-from bench.services import pings
+from bench.faults.servers import Valkey
 from support.brokers import valkey
 from support.ledger import SUMMARY, outcomes
 from support.polling import until
@@ -24,7 +23,6 @@ from tagmill import Client
 from tagmill import enqueue as use_case
 from tagmill.broker import Broker
 from tagmill.contract import LABEL_QUEUE, JobState
-from tagmill.embedded import valkey_server
 from tagmill.errors import StoreAway
 from tagmill.listing import Listener
 from tagmill.settings import Settings, load_settings
@@ -34,32 +32,10 @@ from tagmill.tick import tick
 ITEMS = 60
 
 
-class OwnValkey:
-    """A Valkey that may be killed and started again on its port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        words = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "")
-        self._process = subprocess.Popen(
-            [valkey_server(), *words, "--dir", str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        with redis.Redis(port=self.port) as client:
-            until(lambda: pings(client))
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[OwnValkey]:
-    made = OwnValkey(tmp_path)
-    made.start()
+def broker(tmp_path: Path) -> Iterator[Valkey]:
+    made = Valkey(tmp_path)
+    made.start(keeps=False)
     yield made
     made.kill()
 
@@ -74,10 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def settings_of(store_url: str, port: int, tmp_path: Path) -> Settings:
-    return load_settings(
-        store_url=store_url, broker_url=f"redis://127.0.0.1:{port}/0", state_dir=tmp_path / "state"
-    )
+def settings_of(store_url: str, broker_url: str, tmp_path: Path) -> Settings:
+    return load_settings(store_url=store_url, broker_url=broker_url, state_dir=tmp_path / "state")
 
 
 class Breaks(Listener):
@@ -130,22 +104,22 @@ def cut_after(append: Callable[..., Any], at: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("at", [1, 4, 8])
 def test_answer_to_a_commit_that_is_lost_costs_and_doubles_nothing(
-    store_url: str, broker: OwnValkey, folder: Path, tmp_path: Path, at: int
+    store_url: str, broker: Valkey, folder: Path, tmp_path: Path, at: int
 ) -> None:
-    with Client(settings_of(store_url, broker.port, tmp_path)) as client:
+    with Client(settings_of(store_url, broker.url, tmp_path)) as client:
         client.store.ledger.append = cut_after(client.store.ledger.append, at)  # type: ignore[method-assign]
         listener = Breaks(0, lambda: None)
         job = client.enqueue(str(folder), listener=listener)
         assert "cut after COMMIT" in listener.said[0]
-        with redis.Redis(port=broker.port) as server:
+        with broker.client() as server:
             assert server.llen("label:3") >= job.chunks, "each chunk has a message"
         check_complete(client, job)
 
 
 def test_answer_that_is_lost_for_a_whole_short_source(
-    store_url: str, broker: OwnValkey, folder: Path, tmp_path: Path
+    store_url: str, broker: Valkey, folder: Path, tmp_path: Path
 ) -> None:
-    with Client(settings_of(store_url, broker.port, tmp_path)) as client:
+    with Client(settings_of(store_url, broker.url, tmp_path)) as client:
         client.store.ledger.append = cut_after(client.store.ledger.append, 1)  # type: ignore[method-assign]
         job = client.enqueue(str(folder), include=["0[0-4].jpg"])
         assert (job.state, job.listed) == (JobState.RUNNING, 5)
@@ -154,7 +128,7 @@ def test_answer_that_is_lost_for_a_whole_short_source(
 
 
 def test_answer_that_is_lost_while_a_source_is_followed(
-    store_url: str, broker: OwnValkey, tmp_path: Path
+    store_url: str, broker: Valkey, tmp_path: Path
 ) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
@@ -168,7 +142,7 @@ def test_answer_that_is_lost_while_a_source_is_followed(
             arrived.set()
 
     listener = Follows(0, lambda: None)
-    with Client(settings_of(store_url, broker.port, tmp_path)) as client:
+    with Client(settings_of(store_url, broker.url, tmp_path)) as client:
         client.store.ledger.append = cut_after(client.store.ledger.append, 2)  # type: ignore[method-assign]
         refused: list[BaseException] = []
 
@@ -196,22 +170,22 @@ def test_answer_that_is_lost_while_a_source_is_followed(
 
 
 def test_broker_that_is_killed_while_listing_and_started_again_is_waited_for(
-    store_url: str, broker: OwnValkey, folder: Path, tmp_path: Path
+    store_url: str, broker: Valkey, folder: Path, tmp_path: Path
 ) -> None:
-    again = threading.Timer(2.0, broker.start)
+    again = threading.Timer(2.0, broker.start, kwargs={"keeps": False})
 
     def kill() -> None:
         broker.kill()
         again.start()
 
     listener = Breaks(3, kill)
-    with Client(settings_of(store_url, broker.port, tmp_path)) as client:
+    with Client(settings_of(store_url, broker.url, tmp_path)) as client:
         job = client.enqueue(str(folder), listener=listener)
         again.join()
         assert "waiting for it" in listener.said[0]
         assert "it is back" in listener.said[-1]
         assert 0 < client.broker.waiting(LABEL_QUEUE) < job.chunks, "the first pages' are gone"
-        with redis.Redis(port=broker.port) as server:
+        with broker.client() as server:
             server.flushall()
         sender = Broker(client.settings)
         assert tick(client.store, sender) == job.chunks
@@ -232,7 +206,7 @@ def own_postgresql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
 
 
 def test_postgresql_that_is_stopped_while_listing_and_watching_is_waited_for(
-    broker: OwnValkey, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Valkey, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_postgresql(tmp_path, monkeypatch) as server:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
@@ -243,7 +217,7 @@ def test_postgresql_that_is_stopped_while_listing_and_watching_is_waited_for(
             again.start()
 
         listener = Breaks(3, stop)
-        with Client(settings_of(url, broker.port, tmp_path)) as client:
+        with Client(settings_of(url, broker.url, tmp_path)) as client:
             job = client.enqueue(str(folder), listener=listener)
             again.join()
             assert "waiting for it" in listener.said[0]
@@ -258,14 +232,14 @@ def test_postgresql_that_is_stopped_while_listing_and_watching_is_waited_for(
             check_complete(client, job)
 
 
-def test_ctrl_c_ends_the_waiting_and_says_how_to_go_on(tmp_path: Path, broker: OwnValkey) -> None:
+def test_ctrl_c_ends_the_waiting_and_says_how_to_go_on(tmp_path: Path, broker: Valkey) -> None:
     manifest = tmp_path / "many.txt"
     manifest.write_text("".join(f"s3://bucket/{n}.jpg\n" for n in range(100_000)))
     store_url = f"sqlite:///{tmp_path / 'tagmill.db'}"
     environment = {
         **os.environ,
         "TAGMILL_STORE_URL": store_url,
-        "TAGMILL_BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
+        "TAGMILL_BROKER_URL": broker.url,
         "TAGMILL_STATE_DIR": str(tmp_path / "state"),
     }
     said = tmp_path / "said"
@@ -287,7 +261,7 @@ def test_ctrl_c_ends_the_waiting_and_says_how_to_go_on(tmp_path: Path, broker: O
     )
     assert at_once.returncode == 3, "the first contact is not waited for"
     assert "waiting" not in at_once.stderr
-    broker.start()
+    broker.start(keeps=False)
     done = subprocess.run(
         [*command, "--resume", job_id], env=environment, capture_output=True, text=True, timeout=120
     )
@@ -308,7 +282,7 @@ def test_broker_without_room_is_said_and_not_waited_for(
         def fill() -> None:
             server.config_set("maxmemory", "1")
 
-        with Client(settings_of(store_url, port, tmp_path)) as client:
+        with Client(settings_of(store_url, f"redis://127.0.0.1:{port}/0", tmp_path)) as client:
             listener = Breaks(3, fill)
             with pytest.raises(Exception, match=r"has no room left.*maxmemory"):
                 client.enqueue(str(folder), listener=listener)

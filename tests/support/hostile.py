@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -171,3 +172,13 @@ def fill(folder: Path, outside: Path) -> Expected:
     (folder / "folder.jpg").mkdir()
     (folder / "notes.txt").write_text("not listed: no image's suffix\n")
     return expected
+
+
+class Live:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = str(mark)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (self._mark,)
