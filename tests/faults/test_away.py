@@ -73,9 +73,7 @@ class Breaks(Listener):
 
 def label_all(client: Client, job_id: str) -> None:
     for message in client.store.retries.waiting(job_id):
-        claim = client.store.ledger.claim(
-            job_id, message.seq, lane="lane", lease_s=60, redelivered=False
-        )
+        claim = client.store.ledger.claim(job_id, message.seq, lane="lane", lease_s=60)
         assert claim is not None
         client.store.ledger.commit(claim, outcomes(claim), SUMMARY)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import hostile
+from support.ledger import let_time_pass
 
 from tagmill.contract import ChunkMessage, Item, JobState
 from tagmill.errors import StoreError, StoreFull
@@ -56,15 +57,15 @@ def test_every_message_twice_gives_every_item_one_outcome(
 ) -> None:
     first, second = lane(settings, store), lane(settings, store)
     for who in (first, second, second):
-        assert who.do(ChunkMessage(job=job, seq=0), redelivered=True) == []
+        assert who.do(ChunkMessage(job=job, seq=0)) == []
     done = store.jobs.get(job)
     assert (done.state, done.ok, done.failed) == (JobState.DONE, 8, 0)
     assert [result.n for result in store.outcomes.results(job)] == list(range(8))
 
 
 def test_message_for_nothing_is_forgotten(settings: Settings, store: Store, job: str) -> None:
-    assert lane(settings, store).do(ChunkMessage(job=job, seq=9), redelivered=True) == []
-    assert lane(settings, store).do(ChunkMessage(job="none", seq=0), redelivered=True) == []
+    assert lane(settings, store).do(ChunkMessage(job=job, seq=9)) == []
+    assert lane(settings, store).do(ChunkMessage(job="none", seq=0)) == []
 
 
 def test_chunk_that_keeps_losing_its_lane_is_split_down_to_the_one_image(
@@ -77,9 +78,7 @@ def test_chunk_that_keeps_losing_its_lane_is_split_down_to_the_one_image(
     while waiting:
         message = waiting.pop()
         for attempt in range(MOST_LOSSES_ALONE):
-            claim = store.ledger.claim(
-                message.job, message.seq, lane="dies", lease_s=60, redelivered=True
-            )
+            claim = store.ledger.claim(message.job, message.seq, lane="dies", lease_s=-1)
             assert claim is not None
             if all(item.n != 5 for item in claim.items):
                 break
@@ -87,7 +86,7 @@ def test_chunk_that_keeps_losing_its_lane_is_split_down_to_the_one_image(
                 deaths += 1
                 break
             deaths += 1  # and no commit
-        waiting += healthy.do(message, redelivered=True)
+        waiting += healthy.do(message)
         # A chunk of healthy images that its third claim split is labelled in its halves.
     done = store.jobs.get(job)
     assert (done.state, done.ok, done.failed) == (JobState.DONE, 7, 1)
@@ -102,11 +101,12 @@ def test_lane_that_was_overtaken_drops_its_work(settings: Settings, store: Store
     inner = slow._commit
 
     def overtaken(*arguments: object) -> int:
-        overtaking.do(ChunkMessage(job=job, seq=0), redelivered=True)
+        let_time_pass(store, 2 * settings.lease_s)
+        overtaking.do(ChunkMessage(job=job, seq=0))
         return inner(*arguments)  # type: ignore[arg-type]
 
     slow._commit = overtaken  # type: ignore[method-assign]
-    slow.do(ChunkMessage(job=job, seq=0), redelivered=False)
+    slow.do(ChunkMessage(job=job, seq=0))
     done = store.jobs.get(job)
     assert (done.ok, done.failed, done.pending) == (8, 0, 0)
 
@@ -132,7 +132,7 @@ def test_commit_waits_for_a_store_that_comes_back(
 ) -> None:
     away = [StoreError("away")] * (STORE_TRIES - 1)
     store.ledger = Flaky(store, away)  # type: ignore[assignment]
-    lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=False)
+    lane(settings, store).do(ChunkMessage(job=job, seq=0))
     assert store.jobs.get(job).ok == 8
 
 
@@ -143,10 +143,11 @@ def test_commit_that_cannot_be_is_raised_and_the_chunk_is_done_by_the_next_lane(
     ledger = store.ledger
     store.ledger = Flaky(store, [error] * SHARED_STORE_TRIES)  # type: ignore[assignment]
     with pytest.raises(StoreError):
-        lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=False)
+        lane(settings, store).do(ChunkMessage(job=job, seq=0))
     store.ledger = ledger
     assert store.jobs.get(job).ok == 0
-    lane(settings, store).do(ChunkMessage(job=job, seq=0), redelivered=True)
+    let_time_pass(store, 2 * settings.lease_s)
+    lane(settings, store).do(ChunkMessage(job=job, seq=0))
     assert store.jobs.get(job).ok == 8
 
 

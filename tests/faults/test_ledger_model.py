@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.ledger import MODEL, SUMMARY, claim, ending_in, items, job_with
+from support.ledger import MODEL, SUMMARY, claim, ending_in, items, job_with, let_time_pass
 from support.ledger_check import LedgerCheck
 from support.ledger_model import Clock, JobModel
 
@@ -33,7 +33,7 @@ from tagmill.contract import BY_HAND, ChunkMessage, ClaimedChunk, ErrorCode, Job
 from tagmill.errors import ClaimLost
 from tagmill.store import LaneNote, LaneState, Page, Store
 from tagmill.store.losses import is_given_up
-from tagmill.store.schema import chunks, jobs
+from tagmill.store.schema import jobs
 
 MOST_ITEMS = 3
 """Of a chunk: two halves, of which one can be halved again."""
@@ -130,13 +130,13 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(target=claims, named=messages, lease_s=leases)
     def deliver(self, named: tuple[int, int], lease_s: float) -> object:
-        return self.claim(self.message(*named), lease_s=lease_s, redelivered=False)
+        return self.claim(self.message(*named), lease_s=lease_s)
 
     @rule(target=claims, claim=claims, lease_s=leases, late=st.sampled_from(LATE))
-    def redeliver(self, claim: ClaimedChunk, lease_s: float, late: str) -> object:
-        """The broker takes a lane for dead, which it may not be."""
-        message = ChunkMessage(job=claim.job, seq=claim.seq)
-        taken = self.claim(message, lease_s=lease_s, redelivered=True)
+    def overtake(self, claim: ClaimedChunk, lease_s: float, late: str) -> object:
+        """A lane is taken for dead, which it may not be."""
+        self.let_time_pass()
+        taken = self.claim(ChunkMessage(job=claim.job, seq=claim.seq), lease_s=lease_s)
         if late == "end":
             self.end(claim, [None] * MOST_ITEMS)
         elif late == "note_lost":
@@ -147,11 +147,9 @@ class Ledger(RuleBasedStateMachine):
             self.release(claim)
         return taken
 
-    def claim(self, message: ChunkMessage, *, lease_s: float, redelivered: bool) -> object:
-        taken = self.store.ledger.claim(
-            message.job, message.seq, lane="lane", lease_s=lease_s, redelivered=redelivered
-        )
-        chunk = self.of(message).claim(message.seq, lease_s=lease_s, redelivered=redelivered)
+    def claim(self, message: ChunkMessage, *, lease_s: float) -> object:
+        taken = self.store.ledger.claim(message.job, message.seq, lane="lane", lease_s=lease_s)
+        chunk = self.of(message).claim(message.seq, lease_s=lease_s)
         if taken is None or chunk is None:
             assert taken is chunk, "a chunk was had by whom it should not, or not by whom it should"
             return multiple()
@@ -206,12 +204,12 @@ class Ledger(RuleBasedStateMachine):
     @rule(named=messages, in_hand=hands)
     def die(self, named: tuple[int, int], in_hand: set[int]) -> None:
         """From claim to a death that is noticed."""
-        taken = self.claim(self.message(*named), lease_s=LEASES_S[0], redelivered=True)
+        taken = self.claim(self.message(*named), lease_s=LEASES_S[0])
         if isinstance(taken, ClaimedChunk):
             self.note_lost(taken, in_hand)
 
     def label_chunk(self, message: ChunkMessage, codes: list[ErrorCode | None]) -> None:
-        taken = self.claim(message, lease_s=LEASES_S[0], redelivered=False)
+        taken = self.claim(message, lease_s=LEASES_S[0])
         if isinstance(taken, ClaimedChunk):
             self.end(taken, codes)
 
@@ -286,9 +284,7 @@ class Ledger(RuleBasedStateMachine):
 
     def let_time_pass(self) -> None:
         self.clock.now += A_WHILE_S
-        earlier = {"lease_until": chunks.c.lease_until - A_WHILE_S}
-        with self.store.database.write() as connection:
-            connection.execute(sqlalchemy.update(chunks).values(earlier))
+        let_time_pass(self.store, A_WHILE_S)
 
     def named_by_tick(self) -> list[ChunkMessage]:
         expired = self.store.retries.release_expired()

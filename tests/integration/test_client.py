@@ -54,9 +54,7 @@ def label_all(client: Client, job_id: str, error: ErrorCode | None = None) -> in
     """Do every chunk that waits, as a lane would; how many items they had."""
     items = 0
     for message in client.store.retries.waiting(job_id):
-        claim = client.store.ledger.claim(
-            job_id, message.seq, lane="lane", lease_s=60, redelivered=False
-        )
+        claim = client.store.ledger.claim(job_id, message.seq, lane="lane", lease_s=60)
         if claim is not None:
             client.store.ledger.commit(claim, outcomes(claim, error), SUMMARY)
             items += len(claim.items)
@@ -161,7 +159,7 @@ def test_paused_job_gives_no_chunk_until_it_is_resumed(
 
 def test_chunk_in_hand_is_committed_though_its_job_is_paused(client: Client, folder: Path) -> None:
     job = client.enqueue(str(folder))
-    claim = client.store.ledger.claim(job.id, 0, lane="l", lease_s=9, redelivered=False)
+    claim = client.store.ledger.claim(job.id, 0, lane="l", lease_s=9)
     assert claim is not None
     client.pause(job.id)
     client.store.ledger.commit(claim, outcomes(claim), SUMMARY)
@@ -182,7 +180,7 @@ def test_retry_takes_only_the_codes_that_are_asked_for(client: Client, folder: P
 def test_results_are_filtered_by_status_label_and_score(client: Client, folder: Path) -> None:
     first = client.enqueue(str(folder))
     (message, *_) = client.store.retries.waiting(first.id)
-    claim = client.store.ledger.claim(first.id, message.seq, lane="l", lease_s=9, redelivered=False)
+    claim = client.store.ledger.claim(first.id, message.seq, lane="l", lease_s=9)
     assert claim is not None
     client.store.ledger.commit(claim, outcomes(claim, ErrorCode.CORRUPT), SUMMARY)
     labelled = label_all(client, first.id)  # as 'Ä cat, "quoted"', 0.25
@@ -256,13 +254,13 @@ def test_chunk_whose_lease_ran_out_is_queued_again_once_and_counts_as_a_loss(
 ) -> None:
     job = client.enqueue(str(folder))
     store = client.store
-    assert store.ledger.claim(job.id, 0, lane="dies", lease_s=-1, redelivered=False)
-    held = store.ledger.claim(job.id, 1, lane="lives", lease_s=60, redelivered=False)
+    assert store.ledger.claim(job.id, 0, lane="dies", lease_s=-1)
+    held = store.ledger.claim(job.id, 1, lane="lives", lease_s=60)
     before = client.broker.waiting(LABEL_QUEUE)
     assert tick(store, client.broker) == 1
     assert tick(store, client.broker) == 0
     assert client.broker.waiting(LABEL_QUEUE) == before + 1
-    again = store.ledger.claim(job.id, 0, lane="next", lease_s=60, redelivered=False)
+    again = store.ledger.claim(job.id, 0, lane="next", lease_s=60)
     assert again is not None
     assert (again.losses, again.attempt) == (1, 2)
     assert held is not None
@@ -272,7 +270,7 @@ def test_chunk_whose_lease_ran_out_is_queued_again_once_and_counts_as_a_loss(
 def test_two_ticks_at_once_send_no_chunk_twice(client: Client, folder: Path) -> None:
     job = client.enqueue(str(folder))
     for message in client.store.retries.waiting(job.id):
-        client.store.ledger.claim(job.id, message.seq, lane="l", lease_s=-1, redelivered=False)
+        client.store.ledger.claim(job.id, message.seq, lane="l", lease_s=-1)
     stores = [Store(client.settings.store_address) for _ in range(4)]
     brokers = [Broker(client.settings) for _ in stores]
     from concurrent.futures import ThreadPoolExecutor

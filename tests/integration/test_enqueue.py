@@ -37,7 +37,7 @@ def listed(store: Store, folder: Path, **asked: float | None) -> tuple[Job, list
 
 def label(store: Store, messages: Sequence[ChunkMessage]) -> None:
     for message in messages:
-        claim = store.ledger.claim(message.job, message.seq, lane="l", lease_s=9, redelivered=False)
+        claim = store.ledger.claim(message.job, message.seq, lane="l", lease_s=9)
         assert claim is not None
         done = [
             Outcome(n=item.n, uri=item.uri, version=item.version, status=Status.OK)

@@ -95,9 +95,7 @@ class Following(Listener):
         assert self.job is not None
         store = self.client.store
         for message in store.retries.waiting(self.job.id):
-            claim = store.ledger.claim(
-                self.job.id, message.seq, lane="l", lease_s=60, redelivered=False
-            )
+            claim = store.ledger.claim(self.job.id, message.seq, lane="l", lease_s=60)
             assert claim is not None
             store.ledger.commit(claim, outcomes(claim, error), SUMMARY)
 

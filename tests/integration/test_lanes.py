@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import text
-from support.ledger import SUMMARY, claim, job_with, outcomes
+from support.ledger import SUMMARY, claim, job_with, let_time_pass, outcomes, overtaking
 from support.polling import until
 
-from tagmill.errors import StoreError
+from tagmill.errors import ClaimLost, StoreError
 from tagmill.store import LaneNote, LaneState, Store
 from tagmill_worker.heartbeat import STALLED_S, Heartbeat
 
@@ -54,21 +55,50 @@ def test_lane_that_is_long_gone_is_forgotten(store: Store) -> None:
 
 def test_lease_is_renewed_while_the_claim_holds_and_not_after(store: Store) -> None:
     job = job_with(store, 2, 2)
-    held = store.ledger.claim(job.id, 0, lane="a", lease_s=-1, redelivered=False)
+    held = store.ledger.claim(job.id, 0, lane="a", lease_s=-1)
     assert held is not None
     assert store.lanes.note(note(), claim=held, lease_s=60)
-    assert store.ledger.claim(job.id, 0, lane="b", lease_s=60, redelivered=False) is None
-    overtaking = claim(store, job, 0, redelivered=True)
+    assert store.ledger.claim(job.id, 0, lane="b", lease_s=60) is None
+    newer = overtaking(store, job)
     assert not store.lanes.note(note(), claim=held, lease_s=60)
-    store.ledger.commit(overtaking, outcomes(overtaking), SUMMARY)
-    assert not store.lanes.note(note(), claim=overtaking, lease_s=60)
+    store.ledger.commit(newer, outcomes(newer), SUMMARY)
+    assert not store.lanes.note(note(), claim=newer, lease_s=60)
+
+
+def test_lane_that_the_tick_took_for_lost_has_its_chunk_until_another_claims_it(
+    store: Store,
+) -> None:
+    """A store that was away for longer than the lease: the tick is there before the lanes are."""
+    job = job_with(store, 2, 2)
+    first, second = claim(store, job, 0), claim(store, job, 1)
+    let_time_pass(store, 120)
+    assert len(store.retries.release_expired()) == 2
+    store.ledger.commit(first, outcomes(first), SUMMARY)
+    assert store.lanes.note(note(), claim=second, lease_s=60)
+    assert store.ledger.claim(job.id, 1, lane="b", lease_s=60) is None
+    assert [message.seq for message in store.retries.queued()] == []
+    assert overtaking(store, job, 1).losses == 1, "the renewal took the first one back"
+    assert not store.lanes.note(note(), claim=second, lease_s=60)
+    with pytest.raises(ClaimLost):
+        store.ledger.commit(second, outcomes(second), SUMMARY)
+
+
+def test_claim_that_was_given_back_is_over(store: Store) -> None:
+    job = job_with(store, 2)
+    for give_back in (store.ledger.release, lambda _: store.retries.release_all(job.id)):
+        held = claim(store, job)
+        give_back(held)
+        assert not store.lanes.note(note(), claim=held, lease_s=60), "a late beat"
+        with pytest.raises(ClaimLost):
+            store.ledger.commit(held, outcomes(held), SUMMARY)
+        assert [message.seq for message in store.retries.queued()] == [0]
 
 
 def test_heart_beats_by_itself_and_renews_the_lease(store: Store) -> None:
     job = job_with(store, 2)
     heartbeat = Heartbeat(note(), store=store, lease_s=0.4)
     heartbeat.start()
-    held = store.ledger.claim(job.id, 0, lane="a", lease_s=-1, redelivered=False)
+    held = store.ledger.claim(job.id, 0, lane="a", lease_s=-1)
     assert held is not None
     heartbeat.took(held)
     until(lambda: not store.retries.waiting(job.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.ledger import SUMMARY, claim, job_with, outcomes
+from support.ledger import SUMMARY, claim, job_with, let_time_pass, outcomes, overtaking
 
 from tagmill.contract import ChunkMessage, ErrorCode, JobState, Priority
 from tagmill.errors import ClaimLost
@@ -44,11 +44,10 @@ def test_item_that_loses_its_lane_alone_too_is_an_outcome_that_says_why(store: S
     claim(store, job)
     rest, alone = lost(store, job, 0, 1)
     end(store, job, rest)
-    for attempt in range(1, MOST_LOSSES_ALONE - 1):
-        assert claim(store, job, alone).attempt == attempt
-        assert lost(store, job, alone, 1, attempt=attempt) == []
-    assert not is_given_up(claim(store, job, alone))
-    assert lost(store, job, alone, 1, attempt=MOST_LOSSES_ALONE - 1) == []
+    for _ in range(1, MOST_LOSSES_ALONE):
+        held = claim(store, job, alone)
+        assert not is_given_up(held)
+        assert lost(store, job, alone, 1, attempt=held.attempt) == []
     assert ends(store, job) == ["0 ok", "1 lane_lost"]
     (failed,) = [result for result in store.outcomes.results(job.id) if result.error]
     assert failed.message == f"the lane died on this image {MOST_LOSSES_ALONE} times: {WHY}"
@@ -60,9 +59,10 @@ def test_lane_lost_with_nothing_in_hand_costs_a_try_and_then_the_chunk_is_halved
     store: Store,
 ) -> None:
     job = job_with(store, 5)
-    for attempt in range(1, MOST_LOSSES + 1):
-        assert not is_given_up(claim(store, job))
-        assert lost(store, job, 0, attempt=attempt) == []
+    for _ in range(MOST_LOSSES):
+        held = claim(store, job)
+        assert not is_given_up(held)
+        assert lost(store, job, 0, attempt=held.attempt) == []
     given_up = claim(store, job)
     assert is_given_up(given_up)
     assert list(store.losses.split(given_up, lane="lane")) == [1, 2]
@@ -81,13 +81,22 @@ def test_items_in_hand_that_are_none_or_all_of_the_chunk_tell_nothing(
 def test_note_of_a_claim_that_is_over_changes_nothing(store: Store) -> None:
     job = job_with(store, 3)
     claim(store, job)
-    claim(store, job, redelivered=True)
+    overtaking(store, job)
     assert lost(store, job, 0, 1, attempt=1) == []
     assert lost(store, job, 9, 1) == []
-    end_of_second = claim(store, job, redelivered=True)
+    end_of_second = overtaking(store, job)
     store.ledger.commit(end_of_second, outcomes(end_of_second), SUMMARY)
     assert lost(store, job, 0, 1, attempt=3) == []
     assert ends(store, job) == ["0 ok", "1 ok", "2 ok"]
+
+
+def test_lane_that_was_found_missing_and_then_dead_is_one_loss(store: Store) -> None:
+    job = job_with(store, 3)
+    claim(store, job)
+    let_time_pass(store, 120)
+    store.retries.release_expired()
+    assert lost(store, job, 0) == []
+    assert claim(store, job).losses == 1
 
 
 def test_late_commit_of_a_lane_that_was_taken_for_lost_is_refused(store: Store) -> None:

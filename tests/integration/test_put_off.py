@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy
-from support.ledger import MODEL, SUMMARY, claim, items, job_with, outcomes
+from support.ledger import MODEL, SUMMARY, claim, ended, items, job_with, let_time_pass, outcomes
 
 from tagmill.contract import (
     NEARLY_ALL_FAILED,
@@ -26,13 +26,6 @@ def mixed(chunk: ClaimedChunk, *failing: int, code: ErrorCode) -> list[Outcome]:
     return [bad if bad.n in failing else good for good, bad in both]
 
 
-def let_time_pass(store: Store, seconds: float) -> None:
-    with store.database.write() as connection:
-        connection.execute(
-            sqlalchemy.update(chunks).values(lease_until=chunks.c.lease_until - seconds)
-        )
-
-
 def ends(store: Store, job: Job) -> list[str]:
     return [f"{result.n} {result.error or 'ok'}" for result in store.outcomes.results(job.id)]
 
@@ -47,7 +40,7 @@ def test_items_that_cannot_be_read_for_now_become_a_later_chunk(store: Store) ->
     for look in (store.retries.release_expired, store.retries.queued):
         assert look() == [], "its time has not come"
     assert store.retries.waiting(job.id) == []
-    early = store.ledger.claim(job.id, 1, lane="lane", lease_s=60, redelivered=True)
+    early = store.ledger.claim(job.id, 1, lane="lane", lease_s=60)
     assert early is None
     let_time_pass(store, 1.5 * PUT_OFF_S)
     (named,) = store.retries.release_expired()
@@ -123,7 +116,7 @@ def test_job_whose_first_items_fail_pauses_and_says_why(store: Store) -> None:
         f"{NEARLY_ALL_FAILED}, 200 of the first 200: "
         "100 × forbidden (why); 50 × corrupt (why); 50 × not_found (why)"
     )
-    assert store.ledger.claim(job.id, 4, lane="lane", lease_s=60, redelivered=True) is None
+    assert store.ledger.claim(job.id, 4, lane="lane", lease_s=60) is None
 
 
 def test_job_that_was_resumed_is_not_paused_again(store: Store) -> None:
@@ -150,8 +143,32 @@ def test_job_goes_on(store: Store, codes: list[ErrorCode | None], more: int, bre
     assert job.state is (JobState.RUNNING if more else JobState.DONE)
 
 
+def test_job_that_ends_paused_is_not_paused_any_more(store: Store) -> None:
+    """Its last chunks were in hand when it was paused; a retry of it must not wait for ever."""
+    job = failing(store, *[DENIED] * 3, more=2)
+    in_hand = [claim(store, job, seq) for seq in (3, 4)]
+    for chunk in in_hand:
+        store.ledger.commit(chunk, outcomes(chunk, DENIED), SUMMARY)
+    done = store.jobs.get(job.id)
+    assert (done.state, done.failed, done.paused) == (JobState.DONE, 250, None)
+    assert store.retries.requeue_failed(job.id, chunk_items=50) == 250
+    assert len(claim(store, job, 5).items) == 50
+
+
+def test_items_that_are_skipped_tell_that_a_job_makes_sense(store: Store) -> None:
+    earlier = job_with(store, 50)
+    ended(store, earlier)
+    job = store.jobs.create(source="file:///x", model=MODEL, top_k=5)
+    skipped = [(n, earlier.id, n) for n in range(50)]
+    pages = [items(50, start) for start in range(50, 300, 50)]
+    store.ledger.append(job.id, Page(chunks=pages, skipped=skipped, cursor=None))
+    for seq in range(4):
+        ended(store, job, seq, DENIED)
+    assert store.jobs.get(job.id).paused is None
+
+
 def test_job_paused_by_hand_keeps_its_reason(store: Store) -> None:
-    job = failing(store, DENIED, DENIED, DENIED)
+    job = failing(store, DENIED, DENIED, DENIED, more=2)
     chunk = claim(store, job, 3)
     store.jobs.pause(job.id, "by hand")
     store.ledger.commit(chunk, outcomes(chunk, DENIED), SUMMARY)

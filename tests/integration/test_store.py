@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
-from support.ledger import MODEL, SUMMARY, claim, ended, items, job_with, outcomes
+from support.ledger import MODEL, SUMMARY, claim, ended, items, job_with, outcomes, overtaking
 
 from tagmill.contract import (
     ClaimedChunk,
@@ -110,7 +110,7 @@ def test_chunk_is_claimed_by_one_lane_however_many_ask(store: Store) -> None:
 
     def ask(lane: int) -> ClaimedChunk | None:
         barrier.wait()
-        return store.ledger.claim(job.id, 0, lane=str(lane), lease_s=60, redelivered=False)
+        return store.ledger.claim(job.id, 0, lane=str(lane), lease_s=60)
 
     with ThreadPoolExecutor(6) as pool:
         claims = [found for found in pool.map(ask, range(6)) if found]
@@ -121,8 +121,8 @@ def test_chunk_is_claimed_by_one_lane_however_many_ask(store: Store) -> None:
 def test_claim_that_was_overtaken_cannot_commit(store: Store) -> None:
     job = job_with(store, 2)
     late = claim(store, job)
-    assert store.ledger.claim(job.id, 0, lane="b", lease_s=60, redelivered=False) is None
-    newer = claim(store, job, redelivered=True)
+    assert store.ledger.claim(job.id, 0, lane="b", lease_s=60) is None
+    newer = overtaking(store, job)
     assert newer.attempt == 2
     with pytest.raises(ClaimLost):
         store.ledger.commit(late, outcomes(late, ErrorCode.CORRUPT), SUMMARY)
@@ -136,7 +136,7 @@ def test_claim_that_was_overtaken_cannot_commit(store: Store) -> None:
 
 def test_lease_that_ran_out_frees_the_chunk(store: Store) -> None:
     job = job_with(store, 1)
-    first = store.ledger.claim(job.id, 0, lane="a", lease_s=-1, redelivered=False)
+    first = store.ledger.claim(job.id, 0, lane="a", lease_s=-1)
     assert first is not None
     assert claim(store, job).attempt == 2
 
@@ -145,11 +145,11 @@ def test_done_and_cancelled_chunks_are_not_to_be_had(store: Store) -> None:
     job = job_with(store, 1, 1)
     first = claim(store, job, 0)
     store.ledger.commit(first, outcomes(first), SUMMARY)
-    assert store.ledger.claim(job.id, 0, lane="a", lease_s=9, redelivered=True) is None
+    assert store.ledger.claim(job.id, 0, lane="a", lease_s=9) is None
     assert store.jobs.cancel(job.id)
     assert not store.jobs.cancel(job.id)
-    assert store.ledger.claim(job.id, 1, lane="a", lease_s=9, redelivered=True) is None
-    assert store.ledger.claim("nosuch", 0, lane="a", lease_s=9, redelivered=True) is None
+    assert store.ledger.claim(job.id, 1, lane="a", lease_s=9) is None
+    assert store.ledger.claim("nosuch", 0, lane="a", lease_s=9) is None
     assert store.ledger.append(job.id, Page(chunks=[items(1)], skipped=[], cursor="x")) is None
 
 
@@ -230,9 +230,7 @@ def test_many_lanes_at_once_count_right(store: Store) -> None:
 
     def work(lane: int) -> None:
         for seq in range(40):
-            found = store.ledger.claim(
-                job.id, (seq + lane * 10) % 40, lane=str(lane), lease_s=60, redelivered=False
-            )
+            found = store.ledger.claim(job.id, (seq + lane * 10) % 40, lane=str(lane), lease_s=60)
             if found:
                 store.ledger.commit(found, outcomes(found), SUMMARY)
 

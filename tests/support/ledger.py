@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import update
+
 from tagmill.contract import (
     ChunkSummary,
     ClaimedChunk,
@@ -14,6 +16,7 @@ from tagmill.contract import (
     Status,
 )
 from tagmill.store import Job, Page, Store
+from tagmill.store.schema import chunks
 
 MODEL = "m@1"
 SUMMARY = ChunkSummary(lane="lane", seen={"cat": 1})
@@ -34,10 +37,23 @@ def job_with(store: Store, *sizes: int, top_k: int = 5, fresh_since: float | Non
     return store.jobs.get(job.id)
 
 
-def claim(store: Store, job: Job, seq: int = 0, *, redelivered: bool = False) -> ClaimedChunk:
-    found = store.ledger.claim(job.id, seq, lane="lane", lease_s=60, redelivered=redelivered)
+def claim(store: Store, job: Job, seq: int = 0) -> ClaimedChunk:
+    found = store.ledger.claim(job.id, seq, lane="lane", lease_s=60)
     assert found is not None
     return found
+
+
+def overtaking(store: Store, job: Job, seq: int = 0) -> ClaimedChunk:
+    """A claim on a chunk that another lane had, whose lease ran out."""
+    let_time_pass(store, 120)
+    return claim(store, job, seq)
+
+
+def let_time_pass(store: Store, passed_s: float) -> None:
+    """Let leases and waits end that much earlier."""
+    earlier = {"lease_until": chunks.c.lease_until - passed_s}
+    with store.database.write() as connection:
+        connection.execute(update(chunks).values(earlier))
 
 
 def outcomes(chunk: ClaimedChunk, error: ErrorCode | None = None) -> list[Outcome]:

@@ -104,7 +104,8 @@ class JobModel:
 
     def holds(self, claim: ClaimedChunk) -> bool:
         chunk = self.chunks[claim.seq]
-        return (chunk.state, chunk.attempt) == (ChunkState.CLAIMED, claim.attempt)
+        may_hold = chunk.state in (ChunkState.CLAIMED, ChunkState.QUEUED)
+        return may_hold and chunk.attempt == claim.attempt
 
     def is_past(self, chunk: ChunkModel) -> bool:
         return chunk.state != ChunkState.DONE and chunk.ends < self._clock.now
@@ -134,13 +135,14 @@ class JobModel:
         self.cursor = page.cursor
         if page.cursor is None:
             self.state = JobState.RUNNING if self.pending else JobState.DONE
+            self.is_paused = self.is_paused and bool(self.pending)
         return range(start, len(self.chunks))
 
-    def claim(self, seq: int, *, lease_s: float, redelivered: bool) -> ChunkModel | None:
+    def claim(self, seq: int, *, lease_s: float) -> ChunkModel | None:
         chunk = self.chunks[seq]
         is_taken = chunk.state == ChunkState.CLAIMED
         is_free = chunk.state == ChunkState.QUEUED or self.is_past(chunk)
-        if not self.is_open or not (is_free or (is_taken and redelivered)):
+        if not self.is_open or not is_free:
             return None
         if is_taken:
             self._lose(chunk)
@@ -152,7 +154,13 @@ class JobModel:
     def renew(self, claim: ClaimedChunk, *, lease_s: float) -> bool:
         if not self.holds(claim):
             return False
-        self.chunks[claim.seq].ends = self._clock.now + lease_s
+        chunk = self.chunks[claim.seq]
+        if chunk.state == ChunkState.QUEUED:
+            chunk.losses -= 1
+            for n in chunk.items:
+                self._lost_with[n].pop()
+        chunk.state = ChunkState.CLAIMED
+        chunk.ends = self._clock.now + lease_s
         return True
 
     def commit(self, claim: ClaimedChunk, codes: Sequence[ErrorCode | None]) -> int:
@@ -172,7 +180,7 @@ class JobModel:
 
     def release(self, claim: ClaimedChunk) -> None:
         if self.holds(claim):
-            self._queue(self.chunks[claim.seq])
+            self._give_back(self.chunks[claim.seq])
 
     def split(self, claim: ClaimedChunk) -> list[int]:
         """Split a chunk by a claim that holds."""
@@ -187,7 +195,8 @@ class JobModel:
         if not self.holds(claim):
             return []
         chunk = self.chunks[claim.seq]
-        self._lose(chunk)
+        if chunk.state == ChunkState.CLAIMED:
+            self._lose(chunk)
         suspects = [n for n in chunk.items if n in in_hand]
         rest = [n for n in chunk.items if n not in in_hand]
         if len(chunk.items) == 1 and chunk.losses >= MOST_LOSSES_ALONE:
@@ -195,7 +204,7 @@ class JobModel:
             return []
         if suspects and rest:
             return self._replace(chunk, [rest], [[n] for n in suspects])
-        self._queue(chunk)
+        self._give_back(chunk)
         return []
 
     def release_expired(self) -> list[int]:
@@ -223,7 +232,7 @@ class JobModel:
     def release_all(self) -> list[int]:
         for seq in self.pending:
             chunk = self.chunks[seq]
-            self._queue(chunk)
+            self._give_back(chunk)
             chunk.losses = 0
             for n in chunk.items:
                 del self._lost_with[n][:]
@@ -252,6 +261,7 @@ class JobModel:
             return False
         self.state = self.state if state is None else state
         self.is_paused = self.is_paused if is_paused is None else is_paused
+        self.is_paused = self.is_paused and self.state in UNFINISHED
         return True
 
     def _add(self, items: Iterable[int], *, losses: int = 0, was_put_off: bool = False) -> None:
@@ -259,6 +269,10 @@ class JobModel:
         self.chunks.append(
             ChunkModel(items=tuple(items), ends=ends, losses=losses, was_put_off=was_put_off)
         )
+
+    def _give_back(self, chunk: ChunkModel) -> None:
+        self._queue(chunk)
+        chunk.attempt += 1
 
     def _queue(self, chunk: ChunkModel) -> None:
         chunk.state = ChunkState.QUEUED
@@ -289,8 +303,9 @@ class JobModel:
         self.again -= found.keys()
         if not self.pending and self.state is JobState.RUNNING:
             self.state = JobState.DONE
+            self.is_paused = False
         done = self.ok + self.failed
         if self.breaker is not None and done >= self.breaker:
             self.breaker = None
-            nearly_all = self.failed >= LEAST_FAILED * done
+            nearly_all = self.failed >= LEAST_FAILED * (done + len(self.taken_over))
             self.is_paused = self.is_paused or (nearly_all and self.state in UNFINISHED)

@@ -121,12 +121,11 @@ class Lane:
         """Take the lane off the list, after its last chunk."""
         self._heartbeat.stop()
 
-    def do(self, message: ChunkMessage, *, redelivered: bool) -> list[ChunkMessage]:
+    def do(self, message: ChunkMessage) -> list[ChunkMessage]:
         """Do a chunk, from claim to commit. A job whose model cannot be loaded is paused.
 
         Args:
             message: names the chunk.
-            redelivered: the broker says that whoever had the message before did not end it.
 
         Returns:
             Messages to send for chunks that this one was split into.
@@ -141,7 +140,6 @@ class Lane:
             message.seq,
             lane=self.name,
             lease_s=self._settings.lease_s,
-            redelivered=redelivered,
         )
         waiting_s = self._clock() - (self._ended_at or asked_at)
         if claim is None:

@@ -126,16 +126,15 @@ def register(
         for lane in lanes:
             lane.end()
 
-    @app.task(name=LABEL_TASK, bind=True, Request=_request_class(lost))  # type: ignore[untyped-decorator]  # Celery's
-    def label(task: Any, **body: Any) -> None:
+    @app.task(name=LABEL_TASK, Request=_request_class(lost))  # type: ignore[untyped-decorator]  # Celery's
+    def label(**body: Any) -> None:
         try:
             message = parse_message(body)
         except MessageError as error:
             log.error("dropped: %s", error)
             return
-        redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
         try:
-            send(lanes[0].do(message, redelivered=redelivered))
+            send(lanes[0].do(message))
         except Exception as error:  # the task boundary: whatever it was, the message stays
             end.ask(error)
             raise Reject(str(error), requeue=True) from error

@@ -16,7 +16,15 @@ COMMONEST = 3
 """Errors that the reason names."""
 
 
-LOOKED_AT = (jobs.c.id, jobs.c.state, jobs.c.ok, jobs.c.failed, jobs.c.breaker, jobs.c.paused)
+LOOKED_AT = (
+    jobs.c.id,
+    jobs.c.state,
+    jobs.c.ok,
+    jobs.c.failed,
+    jobs.c.skipped,
+    jobs.c.breaker,
+    jobs.c.paused,
+)
 """What is to be known of a job."""
 
 
@@ -31,7 +39,8 @@ def look(connection: Connection, job: Row[tuple[Any, ...]]) -> None:
     if job.breaker is None or done < job.breaker:
         return
     values: dict[str, str | None] = {"breaker": None}
-    nearly_all = job.failed >= LEAST_FAILED * done
+    # An item that is skipped has its outcome: the job makes sense.
+    nearly_all = job.failed >= LEAST_FAILED * (done + job.skipped)
     if nearly_all and job.paused is None and job.state in UNFINISHED:
         why = "; ".join(_commonest(connection, job.id))
         values["paused"] = f"{NEARLY_ALL_FAILED}, {job.failed:,} of the first {done:,}: {why}"

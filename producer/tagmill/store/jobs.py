@@ -210,7 +210,7 @@ class Jobs:
         return self._set(job_id, paused=None)
 
     def _end(self, job_id: str, state: JobState) -> bool:
-        return self._set(job_id, state=state, finished_at=epoch_now())
+        return self._set(job_id, state=state, paused=None, finished_at=epoch_now())
 
     def follow(self, job_id: str, *, follow_s: float | None, priority: Priority) -> bool:
         """Change how a source is followed. False where the job had ended."""

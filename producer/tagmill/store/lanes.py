@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Insert, case, delete, select, update
 
-from tagmill.contract import ClaimedChunk
+from tagmill.contract import ChunkState, ClaimedChunk
 from tagmill.store.database import Database
 from tagmill.store.outcomes import insert_for
 from tagmill.store.queued import is_held
@@ -94,7 +94,13 @@ class Lanes:
             renewed = connection.execute(
                 update(chunks)
                 .where(is_held(claim.job, claim.seq, claim.attempt))
-                .values(lease_until=epoch_now() + lease_s)
+                .values(
+                    state=ChunkState.CLAIMED,
+                    # Who queued it meanwhile took this lane for lost.
+                    losses=chunks.c.losses
+                    - case((chunks.c.state == ChunkState.QUEUED, 1), else_=0),
+                    lease_until=epoch_now() + lease_s,
+                )
             )
         return renewed.rowcount == 1
 

@@ -39,7 +39,7 @@ from tagmill.errors import ClaimLost
 from tagmill.store import breaker
 from tagmill.store.database import Database
 from tagmill.store.outcomes import upsert
-from tagmill.store.queued import insert_chunks, is_held, is_open, named_again_at, put_off
+from tagmill.store.queued import given_back, insert_chunks, is_held, is_open, put_off
 from tagmill.store.schema import chunks, epoch_now, jobs, skipped
 
 
@@ -113,9 +113,7 @@ class Ledger:
             for text in connection.scalars(select(chunks.c["items"]).where(unfinished)):
                 yield from load_items(text)
 
-    def claim(
-        self, job_id: str, seq: int, *, lane: str, lease_s: float, redelivered: bool
-    ) -> ClaimedChunk | None:
+    def claim(self, job_id: str, seq: int, *, lane: str, lease_s: float) -> ClaimedChunk | None:
         """Take a chunk for a lane, or learn that it is not to be had.
 
         Args:
@@ -123,7 +121,6 @@ class Ledger:
             seq: the chunk's number in it.
             lane: who asks.
             lease_s: for how long the claim holds against others.
-            redelivered: the broker says that whoever had the message before did not end it.
 
         Returns:
             The chunk, or ``None`` where it is done, held by another lane, or its job ended or
@@ -131,13 +128,11 @@ class Ledger:
         """
         now = epoch_now()
         # What is put off has a lease too, which ends when its time has come.
-        free = [chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < now]
-        if redelivered:
-            free.append(chunks.c.state == ChunkState.CLAIMED)
+        free = or_(chunks.c.state == ChunkState.QUEUED, chunks.c.lease_until < now)
         mine = and_(chunks.c.job_id == job_id, chunks.c.seq == seq)
         take = (
             update(chunks)
-            .where(mine, chunks.c.state != ChunkState.DONE, or_(*free))
+            .where(mine, chunks.c.state != ChunkState.DONE, free)
             .where(exists().where(jobs.c.id == job_id, is_open()))
             .values(
                 state=ChunkState.CLAIMED,
@@ -201,7 +196,7 @@ class Ledger:
             connection.execute(
                 update(chunks)
                 .where(is_held(claim.job, claim.seq, claim.attempt))
-                .values(state=ChunkState.QUEUED, lease_until=named_again_at(claim.job))
+                .values(**given_back(claim.job))
             )
 
 
@@ -274,4 +269,5 @@ def _finished_when(condition: Any, otherwise: JobState | None = None) -> dict[st
     return {
         "state": case((condition, JobState.DONE), else_=state),
         "finished_at": case((condition, epoch_now()), else_=jobs.c.finished_at),
+        "paused": case((condition, None), else_=jobs.c.paused),
     }

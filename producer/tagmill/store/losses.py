@@ -25,7 +25,7 @@ from tagmill.contract import (
 )
 from tagmill.store.database import Database
 from tagmill.store.ledger import add_chunks, close, end_chunk
-from tagmill.store.queued import insert_chunks, is_held, named_again_at
+from tagmill.store.queued import given_back, insert_chunks, is_held
 from tagmill.store.schema import chunks, jobs
 
 MOST_LOSSES = 2
@@ -85,9 +85,10 @@ class Losses:
         still = is_held(job_id, seq, attempt)
         wanted = (
             select(
+                chunks.c.state,
                 chunks.c.losses,
                 chunks.c.was_put_off,
-                chunks.c["items"],
+                chunks.c["items"].label("text"),
                 jobs.c.model,
                 jobs.c.top_k,
                 jobs.c.priority,
@@ -104,12 +105,12 @@ class Losses:
                 job=job_id,
                 seq=seq,
                 attempt=attempt,
-                losses=found.losses + 1,
+                losses=found.losses + (found.state == ChunkState.CLAIMED),  # else it was counted
                 was_put_off=found.was_put_off,
                 priority=Priority(found.priority),
                 model=found.model,
                 top_k=found.top_k,
-                items=load_items(found[2]),
+                items=load_items(found.text),
             )
             if len(claim.items) == 1 and is_given_up(claim):
                 _record(connection, claim, lane, why)
@@ -118,13 +119,7 @@ class Losses:
             rest = [item for item in claim.items if item.n not in in_hand]
             if not (suspects and rest):
                 released = (
-                    update(chunks)
-                    .where(still)
-                    .values(
-                        state=ChunkState.QUEUED,
-                        losses=claim.losses,
-                        lease_until=named_again_at(job_id),
-                    )
+                    update(chunks).where(still).values(losses=claim.losses, **given_back(job_id))
                 )
                 connection.execute(released)
                 return ()

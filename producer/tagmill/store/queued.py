@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, case, select
 
@@ -85,10 +86,24 @@ def is_open() -> ColumnElement[bool]:
 
 
 def is_held(job_id: str, seq: int, attempt: int) -> ColumnElement[bool]:
-    """True of a chunk that is claimed, by that attempt and none since."""
+    """True of a chunk that was claimed by that attempt, and given to nobody since.
+
+    It may be queued: where a store was away for long, the tick finds leases that ran out before
+    their lanes can renew them, and what such a lane has done counts until another one has claimed.
+    """
     return and_(
         chunks.c.job_id == job_id,
         chunks.c.seq == seq,
-        chunks.c.state == ChunkState.CLAIMED,
+        chunks.c.state.in_([ChunkState.CLAIMED, ChunkState.QUEUED]),
         chunks.c.attempt == attempt,
+        chunks.c.attempt > 0,
     )
+
+
+def given_back(job_id: str) -> dict[str, Any]:
+    """Values of a chunk whose claim is over for good, which nobody has now."""
+    return {
+        "state": ChunkState.QUEUED,
+        "attempt": chunks.c.attempt + 1,
+        "lease_until": named_again_at(job_id),
+    }

@@ -30,7 +30,7 @@ from tagmill.contract import (
 )
 from tagmill.store.database import Database
 from tagmill.store.outcomes import stands_for
-from tagmill.store.queued import insert_chunks, is_open, named_again_at
+from tagmill.store.queued import given_back, insert_chunks, is_open, named_again_at
 from tagmill.store.schema import chunks, epoch_now, jobs, outcomes, skipped
 
 MOST_AT_ONCE = 2000
@@ -52,9 +52,7 @@ class Retries:
         unfinished = and_(chunks.c.job_id == job_id, chunks.c.state != ChunkState.DONE)
         with self._database.write() as connection:
             connection.execute(
-                update(chunks)
-                .where(unfinished)
-                .values(state=ChunkState.QUEUED, lease_until=named_again_at(job_id), losses=0)
+                update(chunks).where(unfinished).values(losses=0, **given_back(job_id))
             )
             named = _named().where(unfinished).order_by(chunks.c.seq)
             return [_message(row) for row in connection.execute(named)]
