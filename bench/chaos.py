@@ -11,11 +11,13 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.faults import broker, clocks, disk, images, lanes, objects, producer, store
-from bench.faults.cluster import Field, Servers, servers
+from bench.faults.cluster import Cluster, Servers, servers
 from bench.faults.counting import Counted, Proof
+from bench.faults.field import Field
 from bench.faults.undisturbed import undisturbed
 from bench.ground import COPIES, Ground
 from bench.moto import moto_server
+from bench.relay import Relay
 from bench.table import Row
 from tagmill.errors import TagmillError
 
@@ -24,18 +26,21 @@ KILLS_COPIES = 25
 """Of each photograph where a lane is killed every second: they must last for half a minute."""
 
 PAUSE_S = 30.0
+AWAY_S = 90.0
+"""More than two leases."""
+
 LOCKED_S = 20.0
+CUTS = 30
 IDLE_S = 5.0
 RECOVERED_S = 60.0
 SHUTDOWN_S = 30.0
 AT_ONCE_S = 5.0
-ITEM_TIMEOUT_S = 5.0
-LEASE_S = 5.0
-"""Of the lane that is stopped for longer than that."""
+SHORT_LEASE_S = 6.0
+"""Of lanes that are stopped, or hang, for longer than that."""
 
 _FAILURES = (
     RuntimeError, OSError, SubprocessError, RedisError, SQLAlchemyError, TagmillError,
-    disk.NoMount,
+    disk.NoMount, broker.NoRabbit,
 )  # fmt: skip
 
 
@@ -94,7 +99,7 @@ def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:
     )
     yield Case(
         what="SIGSTOP of a lane past its lease, then SIGCONT: until its commit is refused",
-        run=idle(lanes.paused_lane, lease_s=LEASE_S),
+        run=idle(lanes.paused_lane, lease_s=SHORT_LEASE_S),
         within_s=AT_ONCE_S,
     )
     for keeps in (True, False):
@@ -117,11 +122,21 @@ def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:
         run=at_work(broker.full_while_working, valkey=valkey, full_s=PAUSE_S),
     )
     yield Case(
-        what="PostgreSQL crashed and restarted", run=at_work(store.crashed, postgres=postgres)
+        what="RabbitMQ: SIGKILL of a worker and its lanes, a new one started",
+        run=partial(_on_rabbit, own, lambda cluster, _: lanes.killed_worker(cluster)),
     )
     yield Case(
-        what="all connections to PostgreSQL cut, 30 times",
-        run=at_work(store.cut, postgres=postgres, cuts=30),
+        what=f"all connections to RabbitMQ cut, {CUTS} times",
+        run=partial(_on_rabbit, own, partial(broker.rabbit_cut, cuts=CUTS)),
+    )
+    for away_s in (1.0, AWAY_S):
+        yield Case(
+            what=f"PostgreSQL crashed, and restarted after {away_s:.0f} s",
+            run=at_work(store.crashed, postgres=postgres, away_s=away_s),
+        )
+    yield Case(
+        what=f"all connections to PostgreSQL cut, {CUTS} times",
+        run=at_work(store.cut, postgres=postgres, cuts=CUTS),
     )
     yield Case(
         what=f"PostgreSQL stopped for {PAUSE_S:.0f} s",
@@ -143,7 +158,7 @@ def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:
     )
     yield Case(
         what=f"{len(images.KINDS)} images that crash, hang or bloat whatever decodes them",
-        run=partial(images.fatal, own, item_timeout_s=ITEM_TIMEOUT_S),
+        run=partial(images.fatal, own, lease_s=SHORT_LEASE_S),
         within_s=None,
         lost=len(images.KINDS),
     )
@@ -172,6 +187,11 @@ def _in_cluster(
         for _ in range(workers):
             cluster.worker()
         return run(cluster, **options)
+
+
+def _on_rabbit(own: Servers, run: Callable[[Cluster, Relay], Proof]) -> Proof:
+    with broker.rabbit(own) as (cluster, relay):
+        return run(cluster, relay)
 
 
 def _row(case: Case) -> Row:

@@ -1,4 +1,4 @@
-"""Servers of a cluster on this machine: a Valkey and PostgreSQL databases, all of our own."""
+"""Servers of a cluster on this machine: Valkey, PostgreSQL and RabbitMQ, as far as our own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from pathlib import Path
 import psutil
 import redis
 import sqlalchemy
+from kombu import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.moto import free_port
+from tagmill.celery_app import celery_app
 from tagmill.embedded import valkey_server
+from tagmill.settings import Settings
 
 HERE = "postgresql+psycopg://postgres@127.0.0.1:5432"
+RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
 START_S = 30.0
 
 
@@ -155,6 +159,21 @@ def answers(url: str) -> bool:
         return False
     finally:
         engine.dispose()
+
+
+def is_rabbitmq_there() -> bool:
+    """True where a RabbitMQ answers on this machine's standard port."""
+    with Connection(RABBIT) as connection, contextlib.suppress(OSError):
+        connection.ensure_connection(max_retries=1, timeout=2)
+        return True
+    return False
+
+
+def delete_queues(settings: Settings) -> None:
+    """Delete the queues of a namespace on that RabbitMQ."""
+    with Connection(RABBIT) as connection:
+        for queue in celery_app(settings).conf.task_queues:
+            queue(connection.default_channel).delete()
 
 
 def _first_process(url: str) -> psutil.Process | None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 from bench.faults.cluster import Cluster, Servers
 from bench.faults.counting import Proof
 from bench.faults.servers import Valkey
+from bench.relay import Relay
+from bench.services import RABBIT, delete_queues, is_rabbitmq_there
+from tagmill.settings import load_settings
 from tagmill.store import Job
 
 ROOM_BYTES = 16_000
 """Of a broker that is nearly full: less than a job's messages take."""
 
 REFUSED = 3
+CUTS_EVERY_S = 0.5
+
+
+class NoRabbit(Exception):
+    """There is no RabbitMQ here."""
 
 
 def killed(cluster: Cluster, valkey: Valkey, *, keeps: bool, away_s: float = 1.0) -> Proof:
@@ -51,6 +61,46 @@ def flushed(cluster: Cluster, valkey: Valkey) -> Proof:
     with valkey.client() as client:
         client.flushall()
     return _proof(cluster, job, cluster.in_hand(job), "all messages gone")
+
+
+@contextmanager
+def rabbit(servers: Servers) -> Iterator[tuple[Cluster, Relay]]:
+    """A cluster with a scheduler on the RabbitMQ of this machine, whose connections can be cut.
+
+    Raises:
+        NoRabbit: if none answers.
+    """
+    if not is_rabbitmq_there():
+        raise NoRabbit("no RabbitMQ on its standard port")
+    here = urlsplit(RABBIT)
+    with closing(Relay(here.port or 0)) as relay:
+        url = here._replace(netloc=f"guest:guest@127.0.0.1:{relay.port}").geturl()
+        with servers.cluster(broker_url=url) as cluster:
+            cluster.scheduler()
+            try:
+                yield cluster, relay
+            finally:
+                namespace = cluster.environment["TAGMILL_NAMESPACE"]
+                delete_queues(load_settings(broker_url=RABBIT, namespace=namespace))
+
+
+def rabbit_cut(cluster: Cluster, relay: Relay, *, cuts: int) -> Proof:
+    """All connections to RabbitMQ are cut, again and again: it delivers what is in hand to others.
+
+    Raises:
+        RuntimeError: if that costs a lane its chunk.
+    """
+    cluster.worker()
+    job = _busy(cluster)
+    broken, connections = cluster.in_hand(job), 0
+    for _ in range(cuts):
+        connections += relay.cut()
+        time.sleep(CUTS_EVERY_S)
+    proof = _proof(cluster, job, broken, f"{connections} connections in {cuts} cuts")
+    losses = sum(row.losses for row in cluster.chunks(job))
+    if losses or cluster.dropped():
+        raise RuntimeError(f"{losses} losses, {cluster.dropped()} times work was dropped")
+    return proof
 
 
 def full_while_enqueueing(servers: Servers) -> Proof:

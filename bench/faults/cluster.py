@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
 
-from bench.faults.counting import Counted, Labels, count
+from bench.faults.counting import Counted, count
+from bench.faults.field import FEW, Field, clean_environment, leased
 from bench.faults.programs import Program, Worker, until
 from bench.faults.servers import PostgreSQL, Valkey
 from tagmill.store import Job, Store
@@ -29,70 +29,10 @@ DONE_S = 150.0
 """For a job to end: far more than one takes where nothing hangs."""
 
 READY_S = 60.0
-FEW = 10
 TOLD = 4
 """Chunks at the most that two lanes have in hand or in their worker's memory."""
 
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """What all clusters of the cases have in common.
-
-    Attributes:
-        work: a folder to work in.
-        models: a registry with the built-in model.
-        photos: real photographs, 200 of them.
-        labels: what an undisturbed run says of each, by file name.
-        copies: how often a job has each photograph.
-        tick_s: between two ticks of the schedulers.
-        lease_s: of claims; the product's own where unset.
-    """
-
-    work: Path
-    models: Path
-    photos: Sequence[Path]
-    labels: Labels
-    copies: int = 3
-    tick_s: float = 10.0
-    lease_s: float | None = None
-
-    @property
-    def items(self) -> int:
-        """How many images a job has where nothing else is said."""
-        return self.copies * len(self.photos)
-
-    @cached_property
-    def few(self) -> Path:
-        """A handful of photographs, for the next job."""
-        return self._links("few", self.photos[:FEW], 1)
-
-    def folder(self, copies: int = 0) -> Path:
-        """A folder of the photographs, each that many times; as often as `copies` says, else."""
-        return self._links(f"{copies or self.copies}-times", self.photos, copies or self.copies)
-
-    def _links(self, name: str, photos: Sequence[Path], copies: int) -> Path:
-        made = self.work / name
-        if not made.exists():
-            for copy in range(copies):
-                (made / str(copy)).mkdir(parents=True)
-                for photo in photos:
-                    (made / str(copy) / photo.name).symlink_to(photo)
-        return made
-
-
-def clean_environment(home: Path, models: Path) -> dict[str, str]:
-    """The environment of a command with a state folder and lane files of its own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TAGMILL_", "AWS_"))}
-    scratch = home / "tmp"
-    scratch.mkdir(parents=True, exist_ok=True)
-    return {
-        **clean,
-        "TAGMILL_MODELS": str(models),
-        "TAGMILL_STATE_DIR": str(home / "state"),
-        "TMPDIR": str(scratch),
-    }
 
 
 class Cluster:
@@ -119,10 +59,10 @@ class Cluster:
         self.home = field.work / f"cluster-{number}"
         self.environment = {
             **clean_environment(self.home, field.models),
-            **({"TAGMILL_LEASE_S": str(field.lease_s)} if field.lease_s else {}),
+            **(leased(field.lease_s) if field.lease_s else {}),
             "TAGMILL_BROKER_URL": broker_url,
             "TAGMILL_STORE_URL": store_url,
-            "TAGMILL_NAMESPACE": f"faults-{number}",
+            "TAGMILL_NAMESPACE": f"faults-{os.getpid()}-{number}",
             "TAGMILL_CHUNK_ITEMS": "16",  # many chunks, so that every fault meets some
             **(environment or {}),
         }
@@ -260,6 +200,10 @@ class Cluster:
         after = self.tally(self.enqueue(self.field.few, "--again"), items=FEW)
         return dataclasses.replace(found, next_is_done=after.is_whole)
 
+    def dropped(self) -> int:
+        """How often a lane's finished work was dropped, as another had its chunk."""
+        return sum(program.said().count("dropped: ") for program in self.programs)
+
     def close(self) -> None:
         """End all of its programs."""
         for program in reversed(self.programs):
@@ -279,11 +223,13 @@ class Servers:
     postgres: PostgreSQL
 
     @contextmanager
-    def cluster(self, *, store_url: str | None = None, **environment: str) -> Iterator[Cluster]:
-        """A cluster with a PostgreSQL database of its own, or on the store that is named."""
+    def cluster(
+        self, *, store_url: str | None = None, broker_url: str | None = None, **environment: str
+    ) -> Iterator[Cluster]:
+        """A cluster with a PostgreSQL database of its own, or on the servers that are named."""
         made = Cluster(
             self.field,
-            broker_url=self.valkey.url,
+            broker_url=broker_url or self.valkey.url,
             store_url=store_url or self.postgres.database(),
             environment=environment,
         )

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.faults.cluster import BUSY, DONE_S, FEW, Field, clean_environment
+from bench.faults.cluster import BUSY, DONE_S
 from bench.faults.counting import Counted, Proof, count
+from bench.faults.field import FEW, Field, clean_environment
 from bench.faults.programs import Program, until
 from tagmill.store import Store
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from bench.faults.cluster import Cluster, Servers
 from bench.faults.counting import Proof
 from bench.faults.customize import path_of
+from bench.faults.field import leased
 from tagmill.store import Job
 
 KINDS = ("abort", "abort", "abort", "abort", "loop", "hold", "eat", "eat", "eat", "eat")
@@ -19,15 +20,14 @@ WHY = {"abort": "SIGABRT", "loop": "longer than", "hold": "longer than", "eat": 
 """What the message of each must say."""
 
 LANE_BYTES = 512 << 20
-LEASE_S = 60
 
 
-def fatal(servers: Servers, *, item_timeout_s: float) -> Proof:
+def fatal(servers: Servers, *, lease_s: float) -> Proof:
     """Ten images among hundreds end their lane: by a crash, by hanging, by eating memory.
 
     Args:
         servers: for the rest.
-        item_timeout_s: that an image may take.
+        lease_s: of its claims, which an image's limit goes with.
 
     Raises:
         RuntimeError: if one of them is not `lane_lost`, with a message that says why.
@@ -35,10 +35,8 @@ def fatal(servers: Servers, *, item_timeout_s: float) -> Proof:
     folder = _folder(servers)
     limits = {
         "PYTHONPATH": path_of("decoder"),
-        "TAGMILL_ITEM_TIMEOUT_S": str(item_timeout_s),
+        **leased(lease_s),
         "TAGMILL_LANE_BYTES": str(LANE_BYTES),
-        # A lane that is held in C renews nothing: its parent has to be told of it before others.
-        "TAGMILL_LEASE_S": str(LEASE_S),
     }
     with servers.cluster() as cluster:
         cluster.scheduler()

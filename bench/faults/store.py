@@ -13,7 +13,7 @@ from bench.faults.servers import PostgreSQL
 CUTS_EVERY_S = 0.2
 
 
-def crashed(cluster: Cluster, postgres: PostgreSQL, *, away_s: float = 1.0) -> Proof:
+def crashed(cluster: Cluster, postgres: PostgreSQL, *, away_s: float) -> Proof:
     """PostgreSQL crashes and is started again."""
     job = cluster.enqueue()
     cluster.await_busy(job)
@@ -23,7 +23,9 @@ def crashed(cluster: Cluster, postgres: PostgreSQL, *, away_s: float = 1.0) -> P
     postgres.start()
     recovered_s = cluster.recovery_s(job, broken)
     return Proof(
-        counted=(cluster.count(job),), recovered_s=recovered_s, detail=f"away for {away_s:g} s"
+        counted=(cluster.count(job),),
+        recovered_s=recovered_s,
+        detail=f"away for {away_s:g} s, work on {cluster.dropped()} chunks was done again",
     )
 
 

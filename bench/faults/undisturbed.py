@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
-from bench.faults.cluster import clean_environment
 from bench.faults.counting import Labels
+from bench.faults.field import clean_environment
 from tagmill.store import Store
 
 

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from bench.faults.cluster import Cluster, Field, Servers, servers
+from bench.faults.cluster import Cluster, Servers, servers
+from bench.faults.field import Field
 from bench.faults.undisturbed import undisturbed
 from support.polling import missing
 

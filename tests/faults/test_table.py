@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from bench.faults import broker, clocks, disk, images, lanes, objects, producer, store
-from bench.faults.cluster import Cluster, Field, Servers
+from bench.faults.cluster import Cluster, Servers
 from bench.faults.counting import Proof
+from bench.faults.field import Field
+from bench.relay import Relay
 from support.polling import missing
 
 RECOVERED_S = 60.0
 PAUSE_S = 4.0
+AWAY_S = 12.5
+"""More than two leases."""
 
 
 def check(proof: Proof, *, within_s: float = RECOVERED_S) -> None:
@@ -48,6 +54,23 @@ def test_flushed_broker_costs_nothing(at_work: Cluster, own_servers: Servers) ->
     check(broker.flushed(at_work, own_servers.valkey))
 
 
+@pytest.fixture(scope="module")
+def rabbit(own_servers: Servers) -> Iterator[tuple[Cluster, Relay]]:
+    try:
+        with broker.rabbit(own_servers) as found:
+            yield found
+    except broker.NoRabbit as error:
+        missing(str(error))
+
+
+def test_killed_worker_on_rabbitmq_costs_nothing(rabbit: tuple[Cluster, Relay]) -> None:
+    check(lanes.killed_worker(rabbit[0]))
+
+
+def test_cut_connections_to_rabbitmq_cost_no_lane_its_chunk(rabbit: tuple[Cluster, Relay]) -> None:
+    check(broker.rabbit_cut(*rabbit, cuts=8))
+
+
 def test_full_broker_is_said_and_the_listing_goes_on(own_servers: Servers) -> None:
     check(broker.full_while_enqueueing(own_servers))
 
@@ -57,7 +80,8 @@ def test_workers_live_through_a_full_broker(at_work: Cluster, own_servers: Serve
 
 
 def test_crashed_store_is_waited_for(at_work: Cluster, own_servers: Servers) -> None:
-    check(store.crashed(at_work, own_servers.postgres))
+    """For longer than two leases: whose work is done meanwhile commits it."""
+    check(store.crashed(at_work, own_servers.postgres, away_s=AWAY_S))
 
 
 def test_connections_to_the_store_may_be_cut_at_any_time(
@@ -89,7 +113,7 @@ def test_s3_that_fails_and_stalls_costs_no_image(
 
 
 def test_images_that_end_their_lane_cost_no_other_image(own_servers: Servers) -> None:
-    proof = images.fatal(own_servers, item_timeout_s=3.0)
+    proof = images.fatal(own_servers, lease_s=4.0)
     (counted,) = proof.counted
     assert counted.is_complete, str(counted)
     assert counted.items >= 500 + len(images.KINDS)

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import socket
 import ssl
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import redis
 from bench import services
 from bench.moto import free_port
+from bench.relay import Relay
+from bench.services import RABBIT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from kombu import Connection
 
 from support.polling import missing, until
-from tagmill.celery_app import celery_app
 from tagmill.embedded import valkey_server
 from tagmill.settings import Settings, load_settings
-
-RABBIT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
 @contextmanager
@@ -41,14 +37,12 @@ def valkey(folder: Path, *options: str, password: str | None = None) -> Iterator
 def rabbitmq() -> Iterator[Settings]:
     """The RabbitMQ of this machine, with queues of our own that go afterwards."""
     settings = load_settings(broker_url=RABBIT, namespace=f"test-{uuid.uuid4().hex[:8]}")
-    with Connection(RABBIT) as connection:
-        try:
-            connection.ensure_connection(max_retries=1, timeout=2)
-        except OSError:
-            missing("no RabbitMQ on its standard port")
+    if not services.is_rabbitmq_there():
+        missing("no RabbitMQ on its standard port")
+    try:
         yield settings
-        for queue in celery_app(settings).conf.task_queues:
-            queue(connection.default_channel).delete()
+    finally:
+        services.delete_queues(settings)
 
 
 @contextmanager
@@ -75,40 +69,9 @@ def tls_before(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate, key = _certificate(folder)
     context.load_cert_chain(certificate, key)
-    listening = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=_accept, args=(listening, context, port), daemon=True).start()
-    try:
-        yield int(listening.getsockname()[1]), certificate
-    finally:
-        listening.close()
-
-
-def _accept(listening: socket.socket, context: ssl.SSLContext, port: int) -> None:
-    while True:
-        try:
-            raw, _ = listening.accept()
-        except OSError:
-            return
-        threading.Thread(target=_serve, args=(raw, context, port), daemon=True).start()
-
-
-def _serve(raw: socket.socket, context: ssl.SSLContext, port: int) -> None:
-    with (
-        suppress(OSError),
-        raw,
-        context.wrap_socket(raw, server_side=True) as near,
-        socket.create_connection(("127.0.0.1", port)) as far,
-    ):
-        threading.Thread(target=_pump, args=(far, near), daemon=True).start()
-        _pump(near, far)
-
-
-def _pump(from_: socket.socket, to: socket.socket) -> None:
-    with suppress(OSError):
-        while data := from_.recv(65536):
-            to.sendall(data)
-    with suppress(OSError):
-        to.shutdown(socket.SHUT_WR)
+    relay = Relay(port, wrap=lambda raw: context.wrap_socket(raw, server_side=True))
+    with closing(relay):
+        yield relay.port, certificate
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
