@@ -124,7 +124,7 @@ def test_full_disk_is_said_and_the_run_goes_on_when_there_is_room(field: Field) 
     try:
         check(disk.full(field))
     except disk.NoMount:
-        missing("this machine mounts nothing")
+        pytest.skip("only root may mount")
 
 
 def test_clocks_that_are_off_take_no_lease_away(own_servers: Servers) -> None:
