@@ -81,6 +81,21 @@ def test_each_thread_has_its_own_item_and_one_too_many_has_none(hand: Hand) -> N
     assert hand.held() == []
 
 
+def test_any_number_of_threads_one_after_the_other_is_watched(hand: Hand) -> None:
+    """As those of model versions that come and go."""
+    seen: list[int] = []
+
+    def hold(n: int) -> None:
+        with hand.holding(n):
+            seen.extend(held.n for held in hand.held())
+
+    for n in range(3 * SLOTS):
+        thread = threading.Thread(target=hold, args=(n,))
+        thread.start()
+        thread.join()
+    assert seen == list(range(3 * SLOTS))
+
+
 def test_lane_that_holds_an_item_for_too_long_is_killed_and_it_is_known_why(hand: Hand) -> None:
     machine = Machine()
     watchdog = machine.watchdog(hand)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import mmap
 import struct
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 SLOTS = 16
-"""Items that one lane can have in hand: one for each thread that decodes."""
+"""Items that one lane can have in hand at once; what is beyond them is not watched."""
 
 _LANE = struct.Struct("=qq")  # process id, attempt of the claim
 _SLOT = struct.Struct("=qd")  # n of the item + 1, or 0; when it was taken up
@@ -47,8 +47,7 @@ class Hand:
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._memory = memory
         self._offset = offset
-        self._threads = threading.local()
-        self._slots = iter(range(SLOTS))
+        self._free = deque(range(SLOTS))  # any thread may take one and give it back
 
     def open(self, pid: int) -> None:
         """Say which process the lane is, with nothing in hand."""
@@ -61,25 +60,21 @@ class Hand:
 
     @contextmanager
     def holding(self, n: int) -> Iterator[None]:
-        """Have an item in hand. Any of `SLOTS` threads may, each its own."""
-        at = self._slot_of_thread()
-        if at is None:
+        """Have an item in hand, in any thread."""
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = None
+        if slot is None:
             yield
             return
+        at = self._offset + _LANE.size + slot * _SLOT.size
         _SLOT.pack_into(self._memory, at, n + 1, time.monotonic())
         try:
             yield
         finally:
             _SLOT.pack_into(self._memory, at, 0, 0.0)
-
-    def _slot_of_thread(self) -> int | None:
-        try:
-            found: int | None = self._threads.at
-        except AttributeError:
-            slot = next(self._slots, None)
-            found = None if slot is None else self._offset + _LANE.size + slot * _SLOT.size
-            self._threads.at = found
-        return found
+            self._free.append(slot)
 
     @property
     def pid(self) -> int:
