@@ -165,6 +165,43 @@ def test_lane_that_takes_too_much_memory_is_killed(
         assert watchdog.why(41) == why
 
 
+def test_lane_that_may_not_be_ended_leaves_the_others_watched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = hands(2)
+    first.open(41)
+    second.open(42)
+    killed: list[int] = []
+
+    def kill(pid: int) -> None:
+        if pid == 41:
+            raise PermissionError("not ours")
+        killed.append(pid)
+
+    watchdog = Watchdog(
+        [first, second],
+        item_timeout_s=3,
+        lane_bytes=1000,
+        resident_bytes=lambda _: 2000,
+        is_alive=lambda _: True,
+        kill=kill,
+    )
+    watchdog.look()
+    watchdog.look()
+    assert killed == [42]
+    assert caplog.text.count("lane pid=41 cannot be watched") == 1, "no more than once"
+
+
+def test_reasons_of_lanes_that_are_gone_are_forgotten(hand: Hand) -> None:
+    machine = Machine()
+    watchdog = machine.watchdog(hand)
+    machine.taken[41] = 2000
+    watchdog.look()
+    hand.open(43)
+    watchdog.look()
+    assert watchdog.why(41) is None
+
+
 def test_hand_that_was_never_opened_is_left_alone() -> None:
     machine = Machine()
     machine.taken[0] = 2000

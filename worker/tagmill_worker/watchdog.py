@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tagmill_worker.hands import Hand
 
@@ -69,30 +69,33 @@ class Watchdog:
         return self._killed.pop(pid, None)
 
     def look(self) -> None:
-        """Look once at each lane."""
+        """Look once at each lane. Whatever fails at one is logged, and the others are looked at."""
         now = self._clock()
         passed_s = min(now - self._looked_at, _LONGEST_LOOK_S)
         self._looked_at = now
-        seen_s: dict[Key, float] = {}
+        before_s, self._seen_s = self._seen_s, {}
         for hand in self._hands:
-            pid = hand.pid
-            if not pid or pid in self._killed:
-                continue
-            held = hand.held()
-            for item in held:
-                key = (pid, item.slot, item.since)
-                # Counted in our own looks: no other clock tells for how long the lane could run.
-                seen_s[key] = self._seen_s.get(key, -passed_s) + passed_s
-                if seen_s[key] > self._item_timeout_s:
-                    self._end(
-                        pid, f"it took longer than {self._item_timeout_s:g} s", "ITEM_TIMEOUT_S"
-                    )
-                    break
-            else:
-                self._check_memory(pid)
-        self._seen_s = seen_s
+            try:
+                self._look_at(hand, before_s, passed_s)
+            except Exception:  # the thread's boundary: nobody else watches the others
+                log.exception("lane pid=%d cannot be watched", hand.pid)
         pids = {hand.pid for hand in self._hands}
-        self._killed = {pid: why for pid, why in self._killed.items() if pid in pids}
+        for pid in list(self._killed):  # a copy: `why` takes from it in another thread
+            if pid not in pids:
+                self._killed.pop(pid, None)
+
+    def _look_at(self, hand: Hand, before_s: Mapping[Key, float], passed_s: float) -> None:
+        pid = hand.pid
+        if not pid or pid in self._killed:
+            return
+        for item in hand.held():
+            key = (pid, item.slot, item.since)
+            # Counted in our own looks: no other clock tells for how long the lane could run.
+            self._seen_s[key] = before_s.get(key, -passed_s) + passed_s
+            if self._seen_s[key] > self._item_timeout_s:
+                self._end(pid, f"it took longer than {self._item_timeout_s:g} s", "ITEM_TIMEOUT_S")
+                return
+        self._check_memory(pid)
 
     def _check_memory(self, pid: int) -> None:
         if self._lane_bytes is None:
@@ -132,5 +135,7 @@ def _is_alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except ProcessLookupError:  # gone since the file was opened
+        return False
     except FileNotFoundError:
         return not os.path.isdir("/proc/self")  # or this system does not tell
