@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, unquote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tagmill.errors import UsageError
@@ -142,6 +142,14 @@ class Settings(BaseSettings):
         if kind == "postgresql+psycopg":
             return value
         raise ValueError("it is postgresql+psycopg://user@host/database or sqlite:///path")
+
+    @field_validator("item_timeout_s", mode="after")
+    @classmethod
+    def _check_item_timeout(cls, value: float, info: ValidationInfo) -> float:
+        lease_s = info.data.get("lease_s")  # it is not there where it is wrong itself
+        if lease_s is not None and value >= lease_s:
+            raise ValueError(f"its {value:g} s are not below the {lease_s:g} s of TAGMILL_LEASE_S")
+        return value
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -137,7 +137,7 @@ def test_killed_broker_is_said_and_the_next_run_goes_on(
 def test_lane_that_hangs_costs_its_chunk_a_lease_and_no_more(
     tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
 ) -> None:
-    tagmill.environment["TAGMILL_LEASE_S"] = "5"
+    tagmill.environment |= {"TAGMILL_LEASE_S": "5", "TAGMILL_ITEM_TIMEOUT_S": "4"}
     run = tagmill.start("run", folder, "--lanes", "2")
     until(lambda: committed(tagmill) > 50)
     tagmill.lanes()[0].suspend()

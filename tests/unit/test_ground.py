@@ -81,6 +81,15 @@ def test_setting_that_cannot_be_is_said(
         load_settings()
 
 
+def test_time_of_an_item_is_below_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(lease_s=31.0).item_timeout_s == 30
+    assert load_settings(lease_s=5.0, item_timeout_s=4.0).item_timeout_s == 4
+    monkeypatch.setenv("TAGMILL_LEASE_S", "30")
+    said = r"TAGMILL_ITEM_TIMEOUT_S: .*its 30 s are not below the 30 s of TAGMILL_LEASE_S"
+    with pytest.raises(UsageError, match=said):
+        load_settings()
+
+
 def test_state_folder_whose_name_is_not_utf8_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
