@@ -10,14 +10,14 @@ from support import hostile
 from support.ledger import let_time_pass
 
 from tagmill.contract import ChunkMessage, Item, JobState
-from tagmill.errors import StoreError, StoreFull
+from tagmill.errors import StoreAway, StoreError, StoreFull
 from tagmill.registry import Registry
 from tagmill.settings import Settings, load_settings
 from tagmill.sources import file_uri
 from tagmill.store import LaneNote, LaneState, Page, Store
 from tagmill.store.losses import MOST_LOSSES, MOST_LOSSES_ALONE
 from tagmill_worker.heartbeat import Heartbeat
-from tagmill_worker.lane import SHARED_STORE_TRIES, STORE_TRIES, Lane
+from tagmill_worker.lane import Lane
 from tagmill_worker.loading import Loader
 
 
@@ -130,18 +130,17 @@ class Flaky:
 def test_commit_waits_for_a_store_that_comes_back(
     settings: Settings, store: Store, job: str
 ) -> None:
-    away = [StoreError("away")] * (STORE_TRIES - 1)
-    store.ledger = Flaky(store, away)  # type: ignore[assignment]
+    store.ledger = Flaky(store, [StoreAway("away")] * 4)  # type: ignore[assignment]
     lane(settings, store).do(ChunkMessage(job=job, seq=0))
     assert store.jobs.get(job).ok == 8
 
 
-@pytest.mark.parametrize("error", [StoreFull("full"), StoreError("away")])
+@pytest.mark.parametrize("error", [StoreFull("full"), StoreError("schema")])
 def test_commit_that_cannot_be_is_raised_and_the_chunk_is_done_by_the_next_lane(
     settings: Settings, store: Store, job: str, error: StoreError
 ) -> None:
     ledger = store.ledger
-    store.ledger = Flaky(store, [error] * SHARED_STORE_TRIES)  # type: ignore[assignment]
+    store.ledger = Flaky(store, [error])  # type: ignore[assignment]
     with pytest.raises(StoreError):
         lane(settings, store).do(ChunkMessage(job=job, seq=0))
     store.ledger = ledger

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from celery.worker import consumer
 
 from tagmill.broker import Broker
-from tagmill.celery_app import celery_app, queue_name
+from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
@@ -121,7 +121,12 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     )
     end = register(
         app,
-        partial(lane_of, settings, decode_threads=slot.decode_threads),
+        partial(
+            lane_of,
+            settings,
+            time_limit_s=TASK_TIME_LIMIT_S,
+            decode_threads=slot.decode_threads,
+        ),
         slot=slot,
         hands=in_hand,
         lost=LostLanes(

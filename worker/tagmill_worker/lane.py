@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-
-from tenacity import (
-    Retrying,
-    before_sleep_log,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_attempt,
-)
-from tenacity.wait import wait_random_exponential
+from typing import ParamSpec, TypeVar
 
 from tagmill.contract import (
     ChunkMessage,
@@ -24,7 +18,8 @@ from tagmill.contract import (
     ChunkTimings,
     ClaimedChunk,
 )
-from tagmill.errors import ClaimLost, ModelAway, ModelUnavailable, StoreError, StoreFull
+from tagmill.errors import ClaimLost, ModelAway, ModelUnavailable
+from tagmill.patience import Patience
 from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
@@ -37,15 +32,20 @@ from tagmill_worker.loading import Loader
 
 log = logging.getLogger(__name__)
 
-STORE_TRIES = 5
-"""Of a claim or a commit in SQLite, which is never away for long."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
-SHARED_STORE_TRIES = 60
-"""The same in a database that may be started again, over some five minutes: work that is done waits
-for it, in less than a chunk's time limit."""
+STORE_WAIT_S = 300.0
+"""For how long a lane waits for a store that is away, with what is done in its hand: a database
+that is started again is back by then, and a lane is not yet taken for one that hangs (`heartbeat`).
+"""
+
+RESERVE_S = 60.0
+"""Of a chunk's time limit, in which no wait goes on: the last pause and the last try fit in, and
+whoever is still waiting would be killed with its work."""
 
 REGISTRY_PAUSE_S = 10.0
-"""Before a chunk whose model cannot be had for now is handed on."""
+"""Before a chunk whose model cannot be had for now is handed on, half of that more or less."""
 
 
 class Lane:
@@ -62,8 +62,10 @@ class Lane:
         load: the loop for a model version.
         heartbeat: renews the lease of the chunk in hand.
         claimed: told the attempt of each claim, and 0 at its end.
+        time_limit_s: after that long on one chunk the lane is killed.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
+        chance: in [0, 1), for pauses that differ.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Lane:
         load: Callable[[str], ChunkLoop],
         heartbeat: Heartbeat,
         claimed: Callable[[int], None] = lambda _: None,
+        time_limit_s: float = math.inf,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
         self.store = store
@@ -86,16 +90,9 @@ class Lane:
         self._claimed = claimed
         self._clock = clock
         self._sleep = sleep
-        self._patient = Retrying(
-            stop=stop_after_attempt(
-                SHARED_STORE_TRIES if store.database.is_shared else STORE_TRIES
-            ),
-            wait=wait_random_exponential(multiplier=1.0, max=10.0),
-            retry=retry_if_exception_type(StoreError) & retry_if_not_exception_type(StoreFull),
-            before_sleep=before_sleep_log(log, logging.WARNING),
-            sleep=sleep,
-            reraise=True,
-        )
+        self._time_limit_s = time_limit_s
+        self._chance = chance
+        self._waits_until = math.inf
         self._ended_at: float | None = None
         self._commit_s = 0.0
 
@@ -131,9 +128,11 @@ class Lane:
             Messages to send for chunks that this one was split into.
 
         Raises:
-            StoreError: if the store stays away; the chunk stays claimed until its lease ends.
+            StoreError: if the store stays away, or cannot be used; the chunk stays claimed until
+                its lease ends.
         """
         asked_at = self._clock()
+        self._waits_until = asked_at + self._time_limit_s - RESERVE_S
         claim = self._patient(
             self.store.ledger.claim,
             message.job,
@@ -159,7 +158,7 @@ class Lane:
             log.warning("dropped: %s", lost)
         except ModelAway as error:
             log.warning("handed on: %s job=%s chunk=%d", error, claim.job, claim.seq)
-            self._sleep(REGISTRY_PAUSE_S)
+            self._sleep(REGISTRY_PAUSE_S * (0.5 + self._chance()))
             self._patient(self.store.ledger.release, claim)
             return [replace(message, priority=claim.priority)]
         except ModelUnavailable as error:
@@ -173,8 +172,14 @@ class Lane:
             self._ended_at = self._clock()
         return []
 
+    def _patient(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """What the call returns, once the store is there; no longer than the chunk may take."""
+        most_s = min(STORE_WAIT_S, self._waits_until - self._clock())
+        patience = Patience(most_s=most_s, clock=self._clock, sleep=self._sleep)
+        return patience(call, *arguments, **named)
+
     def _split(self, claim: ClaimedChunk) -> list[ChunkMessage]:
-        seqs = self.store.losses.split(claim, lane=self.name)
+        seqs = self._patient(self.store.losses.split, claim, lane=self.name)
         log.error(
             "chunk lost its lane %d times, split job=%s chunk=%d items=%d into=%s",
             claim.losses,
@@ -231,6 +236,7 @@ def lane_of(
     name: str,
     *,
     device: str = "",
+    time_limit_s: float,
     decode_threads: int = 0,
     hand: Hand,
     alive: Callable[[], None] = lambda: None,
@@ -241,6 +247,7 @@ def lane_of(
         settings: of the worker.
         name: of the lane.
         device: that it is pinned to, for people.
+        time_limit_s: of a chunk.
         decode_threads: as `ChunkLoop` takes them.
         hand: of the lane, opened here.
         alive: called while it is idle or gets on, every few seconds.
@@ -266,4 +273,5 @@ def lane_of(
         ),
         heartbeat=heartbeat,
         claimed=partial(hand.claimed, pid),
+        time_limit_s=time_limit_s,
     )
