@@ -6,9 +6,12 @@ import os
 import signal
 
 import pytest
+from billiard.common import human_status
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
 from tagmill.errors import MessageError, StoreError
-from tagmill_worker.tasks import End, parse_message
+from tagmill_worker.signals import killed_by
+from tagmill_worker.tasks import End, _why_lost, parse_message
 
 
 def test_lane_that_ends_its_worker_leaves_word_of_it() -> None:
@@ -34,6 +37,42 @@ def test_lane_whose_worker_is_gone_ends_nobody_else() -> None:
     end._pid = os.getppid() + 1_000_000
     end.ask(StoreError("away"))
     assert end.was_asked_for
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            WorkerLostError(f"Worker exited prematurely: {human_status(-11)} Job: 7."),
+            "killed by SIGSEGV",
+        ),
+        (
+            WorkerLostError(f"Worker exited prematurely: {human_status(-1)} Job: 7."),
+            "killed by SIGHUP",
+        ),
+        (
+            WorkerLostError(f"Worker exited prematurely: {human_status(-6)} Job: 7."),
+            "killed by SIGABRT",
+        ),
+        (
+            WorkerLostError(f"Worker exited prematurely: {human_status(-40)} Job: 7."),
+            "killed by signal 40",
+        ),
+        (
+            WorkerLostError(f"Worker exited prematurely: {human_status(70)} Job: 7."),
+            "its process ended with exit code 70",
+        ),
+        (WorkerLostError("ChannelClosed()"), "its process ended"),
+        (TimeLimitExceeded(600), "its chunk took longer than 600 s"),
+        (ValueError("signal 11"), None),
+    ],
+)
+def test_why_a_lane_was_lost_is_told_in_our_words(error: Exception, why: str | None) -> None:
+    assert _why_lost(error) == why
+
+
+def test_signals_have_names_where_they_have_some() -> None:
+    assert [killed_by(signum) for signum in (9, 40)] == ["killed by SIGKILL", "killed by signal 40"]
 
 
 NESTED: list[object] = []

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
+
+from billiard import Process
 
 from tagmill.contract import ChunkMessage
-from tagmill.errors import MissingError
+from tagmill.errors import TagmillError
 from tagmill.store import Store
 from tagmill_worker.hands import Hand
 from tagmill_worker.slots import Slot
 from tagmill_worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+TELLING_S = 5.0
+"""For how long a worker waits until the ledger is told; it hands out nothing meanwhile."""
+
+_ENDING_S = 1.0
+_NOT_NOTED = "the lost lane is not noted, its chunk's lease runs out"
 
 
 class LostLanes:
@@ -23,8 +33,9 @@ class LostLanes:
         slot: of the lanes.
         hands: of the lanes, in the same order.
         watchdog: which may have ended them.
-        open_store: the store, for a moment: no connection may be open when a lane is forked.
+        open_store: the store.
         send: sends messages for chunks that wait.
+        telling_s: for how long the ledger may take.
     """
 
     def __init__(
@@ -35,12 +46,14 @@ class LostLanes:
         *,
         open_store: Callable[[], Store],
         send: Callable[[Sequence[ChunkMessage]], None],
+        telling_s: float = TELLING_S,
     ) -> None:
         self._slot = slot
         self._hands = hands
         self._watchdog = watchdog
         self._open_store = open_store
         self._send = send
+        self._telling_s = telling_s
 
     def note(self, message: ChunkMessage, *, pid: int, why: str) -> None:
         """Tell the ledger of a lane that was lost.
@@ -68,16 +81,21 @@ class LostLanes:
             in_hand,
             why,
         )
+        told = {"lane": lane, "attempt": hand.attempt, "in_hand": in_hand, "why": why}
+        # No thread: no connection may be open and no lock be held here when a lane is forked.
+        telling = Process(target=self._tell, args=(message,), kwargs=told, daemon=True)
+        telling.start()
+        telling.join(self._telling_s + _ENDING_S)
+        if telling.exitcode != 0:
+            log.warning("%s: not within %.0f s", _NOT_NOTED, self._telling_s)
+
+    def _tell(self, message: ChunkMessage, **told: Any) -> None:
+        """In a process of its own, which ends where the store or the broker let it wait."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, self._telling_s)
         try:
             with closing(self._open_store()) as store:
-                waiting = store.losses.note(
-                    message.job,
-                    message.seq,
-                    lane=lane,
-                    attempt=hand.attempt,
-                    in_hand=in_hand,
-                    why=why,
-                )
+                waiting = store.losses.note(message.job, message.seq, **told)
             self._send(waiting)
-        except MissingError as error:
-            log.warning("the lost lane is not noted, its chunk's lease runs out: %s", error)
+        except TagmillError as error:
+            log.warning("%s: %s", _NOT_NOTED, error)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from tagmill.embedded.process import die_with_parent
 from tagmill.errors import MissingError, UsageError
+from tagmill_worker.signals import killed_by
 from tagmill_worker.slots import Slot
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class Supervisor:
 
 def _why(code: int) -> str:
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        return killed_by(-code)
     if code in (UsageError.exit_code, MissingError.exit_code):
         return f"exit code {code}, its last line says why"
     return f"exit code {code}"

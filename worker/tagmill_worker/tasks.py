@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard import current_process
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
 from celery.exceptions import Reject
 from celery.signals import worker_process_init, worker_process_shutdown
@@ -24,11 +24,12 @@ from tagmill.store import Store
 from tagmill_worker.hands import Hand
 from tagmill_worker.lane import Lane
 from tagmill_worker.lost import LostLanes
+from tagmill_worker.signals import killed_by
 from tagmill_worker.slots import Slot
 
 log = logging.getLogger(__name__)
 
-_HOW = re.compile(r"signal \d+ \((\w+)\)")
+_HOW = re.compile(r"(signal|exitcode) (\d+)")
 _JOB = re.compile(r"[0-9a-z-]{1,32}")
 
 
@@ -166,16 +167,10 @@ def _request_class(lost: LostLanes) -> type[Request]:
 
     class LabelRequest(FrankRequest):
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
-            error = getattr(exc_info.exception, "exc", exc_info.exception)
-            if isinstance(error, WorkerLostError):
-                how = _HOW.search(str(error))
-                self._note(f"killed by {how[1]}" if how else str(error))
+            why = _why_lost(getattr(exc_info.exception, "exc", exc_info.exception))
+            if why:  # before the message goes back, and somebody else claims the chunk
+                self._note(why)
             return super().on_failure(exc_info, *arguments, **options)
-
-        def on_timeout(self, soft: bool, timeout: float) -> None:
-            if not soft:
-                self._note(f"its chunk took longer than {timeout:.0f} s")
-            super().on_timeout(soft, timeout)
 
         def _note(self, why: str) -> None:
             asked = (state.should_stop, state.should_terminate)  # an exit code, where it was
@@ -188,6 +183,19 @@ def _request_class(lost: LostLanes) -> type[Request]:
             lost.note(message, pid=self.worker_pid, why=why)
 
     return LabelRequest
+
+
+def _why_lost(error: BaseException) -> str | None:
+    """Why a lane was lost, as a phrase in our words; ``None`` where none was."""
+    if isinstance(error, TimeLimitExceeded):
+        return f"its chunk took longer than {error.args[0]:.0f} s"
+    if not isinstance(error, WorkerLostError):
+        return None
+    how = _HOW.search(str(error))
+    if how is None:
+        return "its process ended"
+    number = int(how[2])
+    return killed_by(number) if how[1] == "signal" else f"its process ended with exit code {number}"
 
 
 class End:
