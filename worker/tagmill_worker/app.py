@@ -13,6 +13,8 @@ from celery.worker import consumer
 
 from tagmill.broker import Broker
 from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
+from tagmill.contract import ChunkMessage
+from tagmill.errors import BrokerError
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
@@ -115,6 +117,7 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     app: Any = celery_app(settings)  # Celery ships no types
     app.conf.worker_consumer = Consumer
     broker = Broker(settings)
+    send = partial(send_or_leave, broker)
     in_hand = hands(len(slot.lanes))
     watchdog = Watchdog(
         in_hand, item_timeout_s=settings.item_timeout_s, lane_bytes=_lane_bytes(settings, slot)
@@ -134,9 +137,9 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
             in_hand,
             watchdog,
             open_store=partial(Store, settings.store_address),
-            send=broker.send,
+            send=send,
         ),
-        send=broker.send,
+        send=send,
         tick=lambda store: tick(store, broker),
         warm_up=warm_up,
     )
@@ -157,6 +160,16 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     watchdog.start()
     worker.start()
     return int(worker.exitcode or (ENDED_BY_A_LANE if end.was_asked_for else 0))
+
+
+def send_or_leave(broker: Broker, messages: Sequence[ChunkMessage]) -> None:
+    """Send messages for chunks that are in the ledger: the tick names those that cannot be sent."""
+    try:
+        broker.send(messages)
+    except BrokerError as error:
+        log.warning(
+            "the tick names %d chunks, their messages were not sent: %s", len(messages), error
+        )
 
 
 def _await_chunks(in_hand: Sequence[Hand], conf: Any) -> None:
