@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     lane_bytes: int | None = Field(
         None,
         ge=256 * MIB,
-        description="Bytes of memory that a lane may take before it is ended; 4 GiB on a CPU and "
-        "any on a GPU where unset.",
+        description="Bytes of memory that a lane may take before it is ended; 4 GiB for "
+        "labelling on a CPU and any else where unset.",
     )
     max_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of an image file at the most.")
     max_pixels: int = Field(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tagmill.broker import Broker
-from tagmill.contract import ChunkMessage
+from tagmill.contract import LABEL_QUEUE, TRAIN_QUEUE, ChunkMessage
 from tagmill.settings import load_settings
-from tagmill_worker.app import send_or_leave
+from tagmill_worker.app import CPU_LANE_BYTES, _lane_bytes, send_or_leave
+from tagmill_worker.devices import Gpu
+from tagmill_worker.lane_files import LaneFile
+from tagmill_worker.slots import Slot
+
+GPU = Gpu(index=0, mig=None, uuid="GPU-1", name="X")
 
 
 def test_messages_that_no_broker_takes_are_left_to_the_tick(
@@ -17,3 +22,21 @@ def test_messages_that_no_broker_takes_are_left_to_the_tick(
     send_or_leave(broker, [ChunkMessage(job="j", seq=0), ChunkMessage(job="j", seq=1)])
     broker.close()
     assert "the tick names 2 chunks, their messages were not sent: the broker redis" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("queue", "gpu", "given", "limit"),
+    [
+        (LABEL_QUEUE, None, None, CPU_LANE_BYTES),
+        (LABEL_QUEUE, GPU, None, None),
+        (TRAIN_QUEUE, None, None, None),
+        (TRAIN_QUEUE, GPU, None, None),
+        (LABEL_QUEUE, GPU, 1 << 30, 1 << 30),
+        (TRAIN_QUEUE, None, 1 << 30, 1 << 30),
+    ],
+)
+def test_lane_that_labels_on_a_cpu_has_a_limit_of_memory_where_none_is_set(
+    queue: str, gpu: Gpu | None, given: int | None, limit: int | None
+) -> None:
+    slot = Slot(queue=queue, lanes=(LaneFile("lane"),), gpu=gpu)
+    assert _lane_bytes(load_settings(lane_bytes=given), slot) == limit

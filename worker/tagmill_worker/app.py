@@ -13,7 +13,7 @@ from celery.worker import consumer
 
 from tagmill.broker import Broker
 from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
-from tagmill.contract import ChunkMessage
+from tagmill.contract import TRAIN_QUEUE, ChunkMessage
 from tagmill.errors import BrokerError
 from tagmill.settings import Settings
 from tagmill.store import Store
@@ -32,7 +32,7 @@ ENDED_BY_A_LANE = 3
 
 
 CPU_LANE_BYTES = 4 << 30
-"""Of memory, at the most: twice what the largest image that the limits allow was seen to take."""
+"""Of memory, at the most, to label: twice what the largest image that the limits allow took."""
 
 
 _IDLE_LOOKS, _LOOK_S = 3, 0.1  # a chunk that is on its way to a lane gets there between two
@@ -187,6 +187,6 @@ def _await_chunks(in_hand: Sequence[Hand], conf: Any) -> None:
 
 
 def _lane_bytes(settings: Settings, slot: Slot) -> int | None:
-    if settings.lane_bytes is not None or slot.gpu is not None:
+    if settings.lane_bytes is not None or slot.gpu is not None or slot.queue == TRAIN_QUEUE:
         return settings.lane_bytes
     return CPU_LANE_BYTES
