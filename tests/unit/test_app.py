@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from kombu.transport.virtual import Message
 
 from tagmill.broker import Broker
 from tagmill.contract import LABEL_QUEUE, TRAIN_QUEUE, ChunkMessage
 from tagmill.settings import load_settings
-from tagmill_worker.app import CPU_LANE_BYTES, _lane_bytes, send_or_leave
+from tagmill_worker.app import CPU_LANE_BYTES, _lane_bytes, is_stray, send_or_leave
 from tagmill_worker.devices import Gpu
 from tagmill_worker.lane_files import LaneFile
 from tagmill_worker.slots import Slot
+from tagmill_worker.tasks import parse_message
 
 GPU = Gpu(index=0, mig=None, uuid="GPU-1", name="X")
+
+
+def raised_by(call: object, *arguments: object) -> Exception:
+    try:
+        call(*arguments)  # type: ignore[operator]
+    except Exception as error:
+        return error
+    raise AssertionError("it raised nothing")
+
+
+def test_what_is_no_message_is_told_from_a_fault_of_ours() -> None:
+    stray = raised_by(Message, 7, None)
+    assert is_stray(stray)
+    assert is_stray(stray, ("kombu.transport",))
+    elsewhere = raised_by(json.loads, "[")
+    assert is_stray(elsewhere)
+    assert not is_stray(elsewhere, ("kombu.transport",))
+    assert not is_stray(raised_by(parse_message, None))
 
 
 def test_messages_that_no_broker_takes_are_left_to_the_tick(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -37,7 +38,9 @@ CPU_LANE_BYTES = 4 << 30
 
 _IDLE_LOOKS, _LOOK_S = 3, 0.1  # a chunk that is on its way to a lane gets there between two
 
+# What Celery and the broker's clients raise over what is no message: they check little of it.
 _STRAY = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_CLIENTS = ("kombu.transport", "kombu.connection", "kombu.mess", "amqp", "redis")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
@@ -59,8 +62,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # A stray entry of a Redis list is met while the list is read, and gone from it then.
-        known = (*self.conninfo.connection_errors, *self.conninfo.channel_errors)
-        self.connection_errors: tuple[type[Exception], ...] = (*known, *_STRAY)
+        self._known = (*self.conninfo.connection_errors, *self.conninfo.channel_errors)
+        self.connection_errors: tuple[type[Exception], ...] = (*self._known, *_STRAY)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, ever more seldom; not all workers of a broker that is away at once."""
@@ -72,10 +75,18 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         )
         return super().ensure_connected(conn)
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Raise what is no such error: nothing was read yet."""
+        if not isinstance(exc, self._known):
+            raise exc
+        super().on_connection_error_before_connected(exc)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Say which of both it was."""
-        if isinstance(exc, _STRAY):
-            log.error("dropped an entry of a queue that is no message: %r", exc)
+        """Say which of both it was, and raise what is neither."""
+        if not isinstance(exc, self._known):
+            if not is_stray(exc, _CLIENTS):
+                raise exc
+            log.error("dropped an entry of a queue that is no message", exc_info=exc)
         super().on_connection_error_after_connected(exc)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
@@ -86,11 +97,26 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
             try:
                 return handle(message)
             except _STRAY as error:
-                log.error("dropped a message that is none of ours: %r", error)
+                if not is_stray(error):
+                    raise
+                log.exception("dropped a message that is none of ours")
                 message.reject()
                 return None
 
         return guarded
+
+
+def is_stray(error: Exception, readers: tuple[str, ...] = ("",)) -> bool:
+    """True where others stumbled over what they read; what our own code raises is a fault in it.
+
+    Args:
+        error: as it was caught.
+        readers: packages of which one has to be on the way from there to where it was raised.
+    """
+    way = [
+        str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return not way[-1].startswith("tagmill") and any(name.startswith(readers) for name in way)
 
 
 def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
