@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
@@ -73,15 +74,15 @@ def rabbit(servers: Servers) -> Iterator[tuple[Cluster, Relay]]:
     if not is_rabbitmq_there():
         raise NoRabbit("no RabbitMQ on its standard port")
     here = urlsplit(RABBIT)
+    namespace = f"faults-{uuid.uuid4().hex[:8]}"
     with closing(Relay(here.port or 0)) as relay:
         url = here._replace(netloc=f"guest:guest@127.0.0.1:{relay.port}").geturl()
-        with servers.cluster(broker_url=url) as cluster:
-            cluster.scheduler()
-            try:
+        try:
+            with servers.cluster(broker_url=url, TAGMILL_NAMESPACE=namespace) as cluster:
+                cluster.scheduler()
                 yield cluster, relay
-            finally:
-                namespace = cluster.environment["TAGMILL_NAMESPACE"]
-                delete_queues(load_settings(broker_url=RABBIT, namespace=namespace))
+        finally:
+            delete_queues(load_settings(broker_url=RABBIT, namespace=namespace))
 
 
 def rabbit_cut(cluster: Cluster, relay: Relay, *, cuts: int) -> Proof:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -62,7 +61,7 @@ class Cluster:
             **(leased(field.lease_s) if field.lease_s else {}),
             "TAGMILL_BROKER_URL": broker_url,
             "TAGMILL_STORE_URL": store_url,
-            "TAGMILL_NAMESPACE": f"faults-{os.getpid()}-{number}",
+            "TAGMILL_NAMESPACE": f"faults-{number}",
             "TAGMILL_CHUNK_ITEMS": "16",  # many chunks, so that every fault meets some
             **(environment or {}),
         }

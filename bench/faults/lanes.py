@@ -152,18 +152,18 @@ def paused_lane(cluster: Cluster, *, lease_s: float) -> Proof:
 
 def _stop_at_work(cluster: Cluster, job: Job, worker: Worker) -> tuple[int, str]:
     """Stop a lane that has a chunk in hand, and no transaction open: the chunk and the lane."""
-    worker.send(signal.SIGSTOP)
-    lanes = worker.lanes()
 
     def stopped() -> tuple[int, str] | None:
+        lanes = worker.lanes()
+        worker.send(signal.SIGSTOP)
         for seq, name in cluster.in_hand(job).items():
-            lane = lanes.get(name)
-            if lane is None:
+            if name not in lanes:
                 continue
-            lane.suspend()
+            lanes[name].suspend()
             if cluster.in_hand(job).get(seq) == name and not cluster.open_transactions():
                 return seq, name
-            lane.resume()
+            lanes[name].resume()
+        worker.send(signal.SIGCONT)
         return None
 
     return until(stopped, within_s=IDLE_S, what="a lane with a chunk in hand")
