@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
-
-from celery.worker import consumer
+from typing import Any
 
 from tagmill.broker import Broker
 from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
@@ -19,6 +15,7 @@ from tagmill.errors import BrokerError
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
+from tagmill_worker.consumer import Consumer
 from tagmill_worker.hands import Hand, hands
 from tagmill_worker.lane import lane_of
 from tagmill_worker.lost import LostLanes
@@ -37,86 +34,6 @@ CPU_LANE_BYTES = 4 << 30
 
 
 _IDLE_LOOKS, _LOOK_S = 3, 0.1  # a chunk that is on its way to a lane gets there between two
-
-# What Celery and the broker's clients raise over what is no message: they check little of it.
-_STRAY = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-_CLIENTS = ("kombu.transport", "kombu.connection", "kombu.mess", "amqp", "redis")
-
-
-class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
-    """Celery's, but nothing that lies in a queue or that a broker answers ends the worker.
-
-    It goes without the 28 queues that Celery makes on RabbitMQ for messages with a delay, for we
-    send none.
-    """
-
-    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]  # as above
-        """The steps of its start."""
-
-        default_steps: ClassVar = [
-            step
-            for step in consumer.Consumer.Blueprint.default_steps
-            if "DelayedDelivery" not in step
-        ]
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        # A stray entry of a Redis list is met while the list is read, and gone from it then.
-        self._known = (*self.conninfo.connection_errors, *self.conninfo.channel_errors)
-        self.connection_errors: tuple[type[Exception], ...] = (*self._known, *_STRAY)
-
-    def ensure_connected(self, conn: Any) -> Any:
-        """Connect, ever more seldom; not all workers of a broker that is away at once."""
-        conn.ensure_connection = partial(
-            conn.ensure_connection,
-            interval_start=random.uniform(0.5, 2.0),  # noqa: S311  # no secret, as those below
-            interval_step=random.uniform(1.0, 3.0),  # noqa: S311
-            interval_max=random.uniform(8.0, 12.0),  # noqa: S311
-        )
-        return super().ensure_connected(conn)
-
-    def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Raise what is no such error: nothing was read yet."""
-        if not isinstance(exc, self._known):
-            raise exc
-        super().on_connection_error_before_connected(exc)
-
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Say which of both it was, and raise what is neither."""
-        if not isinstance(exc, self._known):
-            if not is_stray(exc, _CLIENTS):
-                raise exc
-            log.error("dropped an entry of a queue that is no message", exc_info=exc)
-        super().on_connection_error_after_connected(exc)
-
-    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-        """Celery's, but a message that is none ends with a line in the log, not with the worker."""
-        handle = super().create_task_handler(*arguments, **options)
-
-        def guarded(message: Any) -> Any:
-            try:
-                return handle(message)
-            except _STRAY as error:
-                if not is_stray(error):
-                    raise
-                log.exception("dropped a message that is none of ours")
-                message.reject()
-                return None
-
-        return guarded
-
-
-def is_stray(error: Exception, readers: tuple[str, ...] = ("",)) -> bool:
-    """True where others stumbled over what they read; what our own code raises is a fault in it.
-
-    Args:
-        error: as it was caught.
-        readers: packages of which one has to be on the way from there to where it was raised.
-    """
-    way = [
-        str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    return not way[-1].startswith("tagmill") and any(name.startswith(readers) for name in way)
 
 
 def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
