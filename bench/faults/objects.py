@@ -17,6 +17,9 @@ ALL = (*FAULTS, STALL)
 FEW_STALLS = (*(FAULTS * 6), STALL)
 """For whoever has little time: each stall costs what a client waits."""
 
+DONE_S = 600.0
+"""For a job in which nearly every fourth chunk meets a stall of half a minute."""
+
 
 def faulty(servers: Servers, s3: Mapping[str, str], *, kinds: Sequence[str] = ALL) -> Proof:
     """Label objects through a proxy that answers wrongly, cuts off, and says nothing.
@@ -37,6 +40,7 @@ def faulty(servers: Servers, s3: Mapping[str, str], *, kinds: Sequence[str] = AL
             cluster.scheduler()
             cluster.worker()
             job = cluster.enqueue(f"s3://{BUCKET}/")
+            cluster.await_done(job, DONE_S)
             counted = cluster.count(job)
         met = proxy.faults
     if met.keys() != set(kinds):
