@@ -31,9 +31,8 @@ from tagmill.celery_app import (
 from tagmill.contract import (
     CONTROL_QUEUE,
     LABEL_QUEUE,
-    LABEL_TASK,
     TICK_TASK,
-    ChunkMessage,
+    Message,
 )
 from tagmill.errors import BrokerAway, BrokerError
 from tagmill.settings import Settings
@@ -91,21 +90,20 @@ class Broker:
             }
             self._app.conf.task_publish_retry_policy = {"max_retries": 1}
 
-    def send(self, messages: Iterable[ChunkMessage]) -> None:
-        """Send one message per chunk.
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send messages, each to its queue.
 
         Raises:
             BrokerAway: if the broker does not answer; some of the messages may have been sent.
             BrokerError: if it refuses; as there.
         """
-        queue = queue_name(self._settings, LABEL_QUEUE)
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 for message in messages:
                     self._app.send_task(
-                        LABEL_TASK,
+                        message.task,
                         kwargs=message.as_kwargs(),
-                        queue=queue,
+                        queue=queue_name(self._settings, message.queue),
                         priority=self._priorities[message.priority],
                         producer=producer,
                     )

@@ -10,11 +10,13 @@ import enum
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 MESSAGE_VERSION = 1
 LABEL_TASK = "tagmill.label"
 LABEL_QUEUE = "label"
 TICK_TASK = "tagmill.tick"
+LIST_TASK = "tagmill.list"
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 
@@ -142,6 +144,35 @@ class Outcome:
     labels: tuple[Label, ...] = ()
 
 
+class Message(Protocol):
+    """One broker message: which task wakes up for it, on which queue, and its body."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def queue(self) -> str: ...
+
+    @property
+    def priority(self) -> Priority: ...
+
+    def as_kwargs(self) -> dict[str, object]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListMessage:
+    """Wakes a lane up to list the source of a job."""
+
+    task: ClassVar[str] = LIST_TASK
+    queue: ClassVar[str] = CONTROL_QUEUE
+    priority: ClassVar[Priority] = Priority.NORMAL
+
+    job: str
+
+    def as_kwargs(self) -> dict[str, object]:
+        return {"v": MESSAGE_VERSION, "job": self.job}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkMessage:
     """The body of one broker message: which chunk to wake up for, nothing more.
@@ -149,6 +180,9 @@ class ChunkMessage:
     Attributes:
         priority: of its job; the broker's business, not in the body.
     """
+
+    task: ClassVar[str] = LABEL_TASK
+    queue: ClassVar[str] = LABEL_QUEUE
 
     job: str
     seq: int

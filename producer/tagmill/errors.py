@@ -7,7 +7,9 @@
     │   ├── SourceError       a source that is not there, is empty, or cannot be read as one
     │   ├── UnknownModel      no such model or version in the registry
     │   ├── VersionTaken      the registry has that version: it never changes
-    │   └── UnknownJob        no such job in the store
+    │   ├── UnknownJob        no such job in the store
+    │   ├── UnknownTraining   no such training in the store
+    │   └── UnknownSchedule   no such schedule in the store
     ├── MissingError          a service, file or package is missing (exit 3)
     │   ├── ModelUnavailable  a model could not be built: no weights and no way to get them
     │   │   └── ModelAway     a model cannot be had for now: the registry is away, this disk full
@@ -19,9 +21,10 @@
     │   │   └── BrokerAway    it does not answer for now: another try may succeed
     │   ├── WorkerStopped     the lanes ended before the work did
     │   ├── JobPaused         the job that was waited for makes no sense as it is
-    │   └── JobCancelled      somebody cancelled the job that was waited for
+    │   ├── JobCancelled      somebody cancelled the job that was waited for
+    │   └── TrainingFailed    the training that was waited for made no version
     ├── MessageError          a message that is not ours
-    ├── ClaimLost             somebody else owns the chunk now: drop the work, keep nothing
+    ├── ClaimLost             somebody else owns the chunk or training now: keep nothing
     └── ItemError             one item cannot be labelled; carries its error code
         ├── PermanentItemError
         └── TransientItemError
@@ -63,6 +66,14 @@ class VersionTaken(UsageError):
 
 class UnknownJob(UsageError):
     """No such job in the store."""
+
+
+class UnknownTraining(UsageError):
+    """No such training in the store."""
+
+
+class UnknownSchedule(UsageError):
+    """No such schedule in the store."""
 
 
 class MissingError(TagmillError):
@@ -113,12 +124,16 @@ class JobCancelled(MissingError):
     """Somebody cancelled the job that was waited for."""
 
 
+class TrainingFailed(MissingError):
+    """The training that was waited for failed, or somebody cancelled it."""
+
+
 class MessageError(TagmillError):
     """A message that is not ours: too long, malformed, or of another version."""
 
 
 class ClaimLost(TagmillError):
-    """Somebody else owns the chunk now; what this lane computed must not be kept."""
+    """Somebody else owns the chunk or training now; what this lane computed must not be kept."""
 
 
 class ItemError(TagmillError):

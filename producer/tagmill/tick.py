@@ -1,4 +1,4 @@
-"""The tick: finds chunks that nobody is at work on and nobody was told of, and tells again.
+"""The tick: finds work that nobody is at and nobody was told of, and tells; fires schedules.
 
 It may run anywhere, at any time, twice at once: a message too many is forgotten by the lane that
 finds its chunk taken or done.
@@ -7,9 +7,11 @@ finds its chunk taken or done.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tagmill.contract import LABEL_QUEUE
+from tagmill.contract import LABEL_QUEUE, TRAIN_QUEUE, ListMessage, Message
+from tagmill.firing import LISTING_S, fire_due
 from tagmill.store import Store
 
 if TYPE_CHECKING:
@@ -21,11 +23,16 @@ EVERY_S = 10.0
 """Between two ticks: what a lost message or lane costs at the most, beside the lease."""
 
 
-def tick(store: Store, broker: Broker) -> int:
-    """Send again what has an expired lease or was lost from the broker.
+def tick(store: Store, broker: Broker, resolve: Callable[[str], str] = str) -> int:
+    """Fire schedules that are due, and send again what has an expired lease or was lost.
 
-    Chunks may be queued in the ledger for hours while their messages wait in the broker; only
-    where none waits there, they were lost.
+    Chunks and trainings may be queued in the store for hours while their messages wait in the
+    broker; only where none waits there, they were lost.
+
+    Args:
+        store: where the work is.
+        broker: where messages wait.
+        resolve: as `fire_due` takes it.
 
     Returns:
         How many messages were sent.
@@ -34,11 +41,24 @@ def tick(store: Store, broker: Broker) -> int:
         StoreError: if the store is away.
         BrokerError: if the broker is.
     """
+    fired = fire_due(store, resolve)
     expired = store.retries.release_expired()
     lost = store.retries.queued() if broker.waiting(LABEL_QUEUE) == 0 else []
-    messages = list(dict.fromkeys([*expired, *lost]))
+    chunks: list[Message] = list(dict.fromkeys([*expired, *lost]))
+    store.training_claims.release_expired()
+    trainings: list[Message] = []
+    if broker.waiting(TRAIN_QUEUE) == 0:
+        trainings += store.trainings.waiting()
+    listings = [ListMessage(job=job) for job in store.jobs.unlisted(LISTING_S)]
+    messages = list(dict.fromkeys([*fired, *chunks, *trainings, *listings]))
     broker.send(messages)
     store.lanes.forget_gone()
     if messages:
-        log.info("sent again expired=%d lost=%d", len(expired), len(messages) - len(expired))
+        log.info(
+            "sent fired=%d chunks=%d trainings=%d listings=%d",
+            len(fired),
+            len(chunks),
+            len(trainings),
+            len(listings),
+        )
     return len(messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tagmill.store.aliases import Aliases, Move
 from tagmill.store.database import Database
 from tagmill.store.jobs import Job, Jobs
 from tagmill.store.lanes import LaneNote, Lanes, LaneState
@@ -9,8 +10,13 @@ from tagmill.store.ledger import Ledger, Page
 from tagmill.store.losses import Losses
 from tagmill.store.outcomes import Known, Outcomes, Result
 from tagmill.store.retries import Retries
+from tagmill.store.schedules import Schedule, Schedules
+from tagmill.store.training_claims import ClaimedTraining, TrainingClaims
+from tagmill.store.trainings import Training, Trainings
 
 __all__ = [
+    "Aliases",
+    "ClaimedTraining",
     "Database",
     "Job",
     "Jobs",
@@ -20,11 +26,17 @@ __all__ = [
     "Lanes",
     "Ledger",
     "Losses",
+    "Move",
     "Outcomes",
     "Page",
     "Result",
     "Retries",
+    "Schedule",
+    "Schedules",
     "Store",
+    "Training",
+    "TrainingClaims",
+    "Trainings",
 ]
 
 
@@ -41,6 +53,10 @@ class Store:
         outcomes: what became of the items.
         retries: chunks to be done once more.
         lanes: who is alive, and doing what.
+        trainings: what was asked to be trained, and what came of it.
+        training_claims: who may do a training.
+        aliases: which versions are meant by names that move.
+        schedules: what becomes a training or a job by itself.
 
     Raises:
         StoreError: if the URL names no database that this installation can talk to.
@@ -54,6 +70,10 @@ class Store:
         self.outcomes = Outcomes(self.database)
         self.retries = Retries(self.database)
         self.lanes = Lanes(self.database)
+        self.trainings = Trainings(self.database)
+        self.training_claims = TrainingClaims(self.database)
+        self.aliases = Aliases(self.database)
+        self.schedules = Schedules(self.database)
 
     def prepare(self, *, migrate_shared: bool = False) -> None:
         """Make the schema ready, as `Database.prepare` says."""

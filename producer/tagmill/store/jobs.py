@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, and_, select, update
 
 from tagmill.contract import (
     UNFINISHED,
@@ -44,6 +44,7 @@ class Job:
         paused: why no lane takes its chunks, ``None`` where lanes do.
         follow_s: seconds between two looks at a source that is followed, else ``None``.
         breaker: outcomes at which it pauses if nearly all are failures; ``None`` where it does not.
+        stale: it labels only what an older version of its model labelled.
         created_at: seconds since the epoch, as ``finished_at``.
     """
 
@@ -65,6 +66,7 @@ class Job:
     paused: str | None
     follow_s: float | None
     breaker: int | None
+    stale: bool
     created_at: float
     finished_at: float | None
 
@@ -95,6 +97,7 @@ class Jobs:
         priority: Priority = Priority.NORMAL,
         follow_s: float | None = None,
         breaker: int | None = BREAKER_OUTCOMES,
+        stale: bool = False,
     ) -> Job:
         """Make a job that is about to list its source.
 
@@ -108,22 +111,21 @@ class Jobs:
             priority: as there.
             follow_s: as there.
             breaker: as there.
+            stale: as there.
         """
-        job_id = f"{time.strftime('%y%m%d')}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
-        values = {"id": job_id, "source": source, "model": model, "top_k": top_k}
         with self._database.write() as connection:
-            connection.execute(
-                jobs.insert().values(
-                    **values,
-                    include=json.dumps(include),
-                    exclude=json.dumps(exclude),
-                    priority=priority,
-                    follow_s=follow_s,
-                    breaker=breaker,
-                    state=JobState.LISTING,
-                    fresh_since=epoch_now() if fresh_since is None else fresh_since,
-                    created_at=epoch_now(),
-                )
+            job_id = insert_job(
+                connection,
+                source=source,
+                model=model,
+                top_k=top_k,
+                fresh_since=epoch_now() if fresh_since is None else fresh_since,
+                include=json.dumps(include),
+                exclude=json.dumps(exclude),
+                priority=priority,
+                follow_s=follow_s,
+                breaker=breaker,
+                stale=stale,
             )
         return self.get(job_id)
 
@@ -150,14 +152,16 @@ class Jobs:
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(wanted)]
 
-    def of_source(self, source: str) -> Job | None:
-        """The newest job of a source."""
+    def of_source(self, source: str, *, model: str | None = None) -> Job | None:
+        """The newest job of a source, and of a model version where one is named."""
         wanted = (
             select(*_COLUMNS)
             .where(jobs.c.source == source)
             .order_by(jobs.c.created_at.desc())
             .limit(1)
         )
+        if model is not None:
+            wanted = wanted.where(jobs.c.model == model)
         with self._database.read() as connection:
             row = connection.execute(wanted).one_or_none()
         return None if row is None else _job(row)
@@ -176,13 +180,14 @@ class Jobs:
         top_k: int,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        stale: bool = False,
     ) -> Sequence[Job]:
         """Jobs of the same request that have not ended, oldest first."""
         wanted = (
             select(*_COLUMNS)
             .where(jobs.c.source == source, jobs.c.model == model, jobs.c.top_k == top_k)
             .where(jobs.c.include == json.dumps(include), jobs.c.exclude == json.dumps(exclude))
-            .where(jobs.c.state.in_(UNFINISHED))
+            .where(jobs.c.state.in_(UNFINISHED), jobs.c.stale.is_(stale))
             .order_by(jobs.c.created_at)
         )
         with self._database.read() as connection:
@@ -208,6 +213,17 @@ class Jobs:
     def resume(self, job_id: str) -> bool:
         """Let lanes take its chunks again; as `pause`."""
         return self._set(job_id, paused=None)
+
+    def unlisted(self, again_s: float) -> list[str]:
+        """Jobs that a lane was to list and none does, each named once in that many seconds."""
+        over = and_(jobs.c.state == JobState.LISTING, jobs.c.lister_until < epoch_now())
+        named = update(jobs).where(over).values(lister_until=epoch_now() + again_s)
+        with self._database.write() as connection:
+            return list(connection.scalars(named.returning(jobs.c.id)))
+
+    def renew_listing(self, job_id: str, again_s: float) -> None:
+        """Say that a lane is listing a job."""
+        self._set(job_id, lister_until=epoch_now() + again_s)
 
     def _end(self, job_id: str, state: JobState) -> bool:
         return self._set(job_id, state=state, paused=None, finished_at=epoch_now())
@@ -237,6 +253,20 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(wanted).all()
         return [(row.seq, row.committed_at, _summary(row.summary)) for row in rows]
+
+
+def insert_job(connection: Connection, **values: Any) -> str:
+    """Write a job that is about to list its source, in a transaction; its id."""
+    job_id = new_id()
+    connection.execute(
+        jobs.insert().values(id=job_id, state=JobState.LISTING, created_at=epoch_now(), **values)
+    )
+    return job_id
+
+
+def new_id() -> str:
+    """A name that a person can read aloud, and that begins with the day."""
+    return f"{time.strftime('%y%m%d')}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
 
 
 def _job(row: Row[tuple[object, ...]]) -> Job:

@@ -2,10 +2,13 @@
 
 ``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
 ``skipped`` points, for items that a job did not label again, at the outcome that stands;
-``lanes`` is where lanes say that they are alive.
+``lanes`` is where lanes say that they are alive. ``trainings`` are the train queue's truth,
+``aliases`` say which version of a model is meant, ``alias_moves`` which one was, and ``schedules``
+what becomes a training or a job by itself.
 ``chunks.lease_until`` is when a claim ends, of a queued chunk when it is named again, and of one
 that is put off when it is queued. ``jobs.breaker`` is the number of outcomes at which a job pauses
-if nearly all of them are failures, ``NULL`` once it was looked at.
+if nearly all of them are failures, ``NULL`` once it was looked at. ``jobs.lister_until`` is when a
+listing that lanes do is named again, ``NULL`` where a producer lists.
 Times are seconds since the epoch by the database's own clock, so that machines whose clocks
 disagree agree on leases.
 """
@@ -57,6 +60,8 @@ jobs = Table(
     Column("paused", Text),
     Column("follow_s", Double),
     Column("breaker", Integer),
+    Column("stale", Boolean, nullable=False, default=False, server_default=false()),
+    Column("lister_until", Double),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
     Index("jobs_by_age", "created_at"),
@@ -131,6 +136,75 @@ lanes = Table(
     Column("rate", Double, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+)
+
+_only_running: Any = {
+    f"{dialect}_where": text("state = 'running'") for dialect in ("postgresql", "sqlite")
+}
+
+trainings = Table(
+    "trainings",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("schedule", String(64)),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),
+    Column("lease_until", Double),
+    Column("lane", String(120)),
+    Column("stage", String(80)),
+    Column("done", BigInteger, nullable=False, default=0),
+    Column("total", BigInteger, nullable=False, default=0),
+    Column("fingerprint", String(64)),
+    Column("version", Integer),
+    Column("promoted", Boolean, nullable=False, default=False),
+    Column("said", Text),
+    Column("result", Text),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Index("trainings_by_age", "created_at"),
+    Index("trainings_running", "name", unique=True, **_only_running),  # one at a time of a model
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(32), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("moves", Integer, nullable=False),
+)
+
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(32), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("before", Integer),
+    Column("why", Text, nullable=False),
+    Column("undone", Boolean, nullable=False, default=False),
+    Column("moved_at", Double, nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("cron", String(120), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("next_at", Double, nullable=False),
+    Column("last_at", Double),
+    Column("last_id", String(32)),
+    Column("last_said", Text),
+    Column("created_at", Double, nullable=False),
 )
 
 

@@ -1,0 +1,135 @@
+"""What a training is asked for and comes to, as frozen values. Nothing here does I/O."""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from tagmill.contract import MESSAGE_VERSION, TRAIN_QUEUE, Priority
+from tagmill.errors import UnknownModel, UsageError
+
+TRAIN_TASK = "tagmill.train"
+
+MOST_BLOCKS = 17
+"""Inverted residual blocks of MobileNetV2 (arXiv:1801.04381, table 2): more cannot be tuned."""
+
+CHAMPION = "champion"
+"""The alias that a model's name alone means, once it is set."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+class TrainingState(enum.StrEnum):
+    """Where a training stands. ``queued`` and ``running`` are the unfinished ones."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        return self not in UNFINISHED
+
+
+UNFINISHED = (TrainingState.QUEUED, TrainingState.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRequest:
+    """What somebody asked to be trained.
+
+    Attributes:
+        name: of the model that a version is made of.
+        dataset: a folder per class or a manifest ``uri,label``, made absolute.
+        fine_tune_blocks: how many of the base's top blocks are trained too.
+        min_gain: accuracy on the holdout that the new version must have more than the champion.
+        strict: any finding in the dataset stops it.
+        seed: of all that is drawn.
+        skip_unchanged: nothing is trained where the dataset is that of the last training done.
+    """
+
+    name: str
+    dataset: str
+    fine_tune_blocks: int = 0
+    min_gain: float = 0.0
+    strict: bool = False
+    seed: int = 0
+    skip_unchanged: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            UsageError: naming what and why.
+        """
+        check_model_name(self.name)
+        if not 0 <= self.fine_tune_blocks <= MOST_BLOCKS:
+            raise UsageError(
+                f"fine_tune_blocks is {self.fine_tune_blocks}, it may be 0 to {MOST_BLOCKS}"
+            )
+        if not 0 <= self.min_gain <= 1:
+            raise UsageError(f"min_gain is {self.min_gain}, it may be 0 to 1")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"seed is {self.seed}, it may be 0 to {2**31 - 1}")
+
+    def dump(self) -> str:
+        """The request as JSON, in one form only: equal requests give equal texts."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def load(cls, text: str) -> TrainingRequest:
+        """Read what `dump` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        said: one sentence for a person.
+        fingerprint: of the dataset, in hex.
+        version: the number of the version that was made; ``None`` where the dataset is unchanged.
+        compared_with: the champion's version that it was measured against, if there was one.
+        is_better: so much that it is to be promoted, and passed its probe.
+        about: metrics, the report's path, and whatever else a person may want, as JSON has it.
+    """
+
+    said: str
+    fingerprint: str
+    version: int | None = None
+    compared_with: int | None = None
+    is_better: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainMessage:
+    """The body of one message of the queue ``train``: which training to wake up for."""
+
+    task: ClassVar[str] = TRAIN_TASK
+    queue: ClassVar[str] = TRAIN_QUEUE
+    priority: ClassVar[Priority] = Priority.NORMAL
+
+    training: str
+
+    def as_kwargs(self) -> dict[str, object]:
+        return {"v": MESSAGE_VERSION, "training": self.training}
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that no model can have.
+
+    Raises:
+        UnknownModel: naming it.
+    """
+    if not _NAME.fullmatch(name):
+        raise UnknownModel(
+            f"{name!r:.100} is no name of a model: up to 64 of a-z, 0-9, '_', '.' and '-', and the "
+            "first is a letter or digit"
+        )
