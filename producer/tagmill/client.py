@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from os import PathLike, fspath
+from typing import Any
 
 from tagmill.chunk_sizes import RETRY_CHUNK_ITEMS
 from tagmill.contract import BY_HAND, ErrorCode, JobState, Status
@@ -23,8 +25,10 @@ from tagmill.errors import UnknownJob, UsageError
 from tagmill.filters import Filter
 from tagmill.producing import Producing
 from tagmill.sources import source_name
-from tagmill.store import Job, LaneNote, Result
+from tagmill.store import Job, LaneNote, Result, Training
 from tagmill.store.lanes import SEEN_WITHIN_S
+from tagmill.train import ask_for_training, dataset_name
+from tagmill.training import TrainingRequest
 from tagmill.watch import Feed, Progress
 
 
@@ -165,6 +169,40 @@ class Client(Producing):
             raise UsageError(f"job {job.id} ({job.state}) has no failed items{which} to retry")
         self._remind(job)
         return requeued
+
+    def train(self, dataset: str | PathLike[str], name: str, **parameters: Any) -> Training:
+        """Ask for a training of a model's next version; lanes of the queue ``train`` do it.
+
+        Args:
+            dataset: a folder per class, or a manifest ``uri,label``, here or in S3.
+            name: of the model.
+            parameters: as `TrainingRequest` has them.
+
+        Raises:
+            UsageError: if that cannot be.
+        """
+        request = TrainingRequest(name=name, dataset=dataset_name(fspath(dataset)), **parameters)
+        self.broker.check()
+        return ask_for_training(self.store, self.broker.send, request)
+
+    def training(self, training_id: str) -> Training:
+        """The training of that id, or of the only id that begins so.
+
+        Raises:
+            UnknownTraining: if there is none, or more than one.
+        """
+        return self.store.trainings.get(training_id)
+
+    def cancel_training(self, training_id: str) -> Training:
+        """End a training; its lane notices within seconds.
+
+        Raises:
+            UsageError: if it has ended.
+        """
+        training = self.training(training_id)
+        if not self.store.trainings.cancel(training.id):
+            raise UsageError(f"training {training.id} is {training.state} already")
+        return self.training(training.id)
 
     def workers(self) -> Sequence[LaneNote]:
         """The lanes that are alive, by name."""

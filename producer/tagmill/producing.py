@@ -13,6 +13,7 @@ from tagmill.enqueue import Plan, begun, plan
 from tagmill.errors import UsageError
 from tagmill.follow import default_every_s
 from tagmill.listing import Listener, list_source
+from tagmill.models import resolve
 from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
@@ -195,12 +196,12 @@ class Producing:
         return plan(opened, store=self.store, model=str(version), top_k=top_k, fresh_since=since)
 
     def model(self, text: str) -> ModelVersion:
-        """The version that ``name`` or ``name@version`` means.
+        """The version that ``name``, ``name@alias`` or ``name@version`` means.
 
         Raises:
-            UnknownModel: if the registry has no such.
+            UnknownModel: if there is no such.
         """
-        return open_registry(self.settings).resolve(text)
+        return resolve(text, registry=open_registry(self.settings), aliases=self.store.aliases)
 
     def _open(self, source: str | PathLike[str], selection: Selection) -> Source:
         return open_source(

@@ -9,9 +9,17 @@ import pytest
 from billiard.common import human_status
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
+from tagmill.contract import ListMessage
 from tagmill.errors import MessageError, StoreError
+from tagmill.training import TrainMessage
 from tagmill_worker.signals import killed_by
-from tagmill_worker.tasks import End, _why_lost, parse_message
+from tagmill_worker.tasks import (
+    End,
+    _why_lost,
+    parse_list_message,
+    parse_message,
+    parse_train_message,
+)
 
 
 def test_lane_that_ends_its_worker_leaves_word_of_it() -> None:
@@ -106,3 +114,20 @@ def test_message_that_is_not_ours_is_refused(body: dict[str, object]) -> None:
     with pytest.raises(MessageError) as refused:
         parse_message(body)
     assert len(str(refused.value)) < 300, "it becomes a line of the log"
+
+
+def test_messages_for_listings_and_trainings_are_read_as_strictly() -> None:
+    listing = ListMessage(job="261126-abcdef")
+    assert parse_list_message(listing.as_kwargs()) == listing
+    training = TrainMessage(training="t261126-abcdef")
+    assert parse_train_message(training.as_kwargs()) == training
+    for wrong in (
+        {},
+        {"v": 1, "job": "j"},
+        {"v": 2, "training": "t"},
+        {"v": 1, "training": "../t"},
+    ):
+        with pytest.raises(MessageError):
+            parse_train_message(wrong)
+    with pytest.raises(MessageError):
+        parse_list_message({"v": 1, "job": "j", "seq": 0})

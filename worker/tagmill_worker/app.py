@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import time
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from tagmill.broker import Broker
 from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
-from tagmill.contract import TRAIN_QUEUE, ChunkMessage
-from tagmill.errors import BrokerError
+from tagmill.contract import TRAIN_QUEUE, ChunkMessage, ListMessage
+from tagmill.errors import BrokerError, ModelUnavailable
+from tagmill.models import resolve
+from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
+from tagmill.training import TrainingRequest, TrainingResult, TrainMessage
 from tagmill_worker.consumer import Consumer
 from tagmill_worker.hands import Hand, hands
-from tagmill_worker.lane import lane_of
+from tagmill_worker.lane import Lane, lane_of
+from tagmill_worker.listing_lane import list_job
 from tagmill_worker.lost import LostLanes
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
+from tagmill_worker.training_lane import Trainer, do_training
 from tagmill_worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -62,6 +69,7 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
     broker = Broker(settings)
     send = partial(send_or_leave, broker)
     in_hand = hands(len(slot.lanes))
+    stopping = mmap.mmap(-1, 1)  # shared with the lanes, which are forked
     watchdog = Watchdog(
         in_hand, item_timeout_s=settings.item_timeout_s, lane_bytes=_lane_bytes(settings, slot)
     )
@@ -83,7 +91,9 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
             send=send,
         ),
         send=send,
-        tick=lambda store: tick(store, broker),
+        tick=partial(_tick, settings, broker),
+        list_job=partial(_list, settings),
+        train=partial(_train, settings, stopping),
         warm_up=warm_up,
     )
     worker = app.Worker(
@@ -99,7 +109,7 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
         quiet=True,
     )
     # Celery's own sleeps for the whole time, whatever becomes of the chunks.
-    worker.wait_for_soft_shutdown = partial(_await_chunks, in_hand, app.conf)
+    worker.wait_for_soft_shutdown = partial(_await_chunks, in_hand, app.conf, stopping)
     watchdog.start()
     worker.start()
     return int(worker.exitcode or (ENDED_BY_A_LANE if end.was_asked_for else 0))
@@ -115,11 +125,46 @@ def send_or_leave(broker: Broker, messages: Sequence[ChunkMessage]) -> None:
         )
 
 
-def _await_chunks(in_hand: Sequence[Hand], conf: Any) -> None:
-    """Wait until no lane has a chunk in hand, or the soft shutdown's time is over.
+def _tick(settings: Settings, broker: Broker, store: Store) -> int:
+    registry = open_registry(settings)
+    return tick(
+        store, broker, lambda text: str(resolve(text, registry=registry, aliases=store.aliases))
+    )
+
+
+def _list(settings: Settings, message: ListMessage, lane: Lane) -> None:
+    list_job(message, settings=settings, store=lane.store, clock=time.monotonic)
+
+
+def _train(settings: Settings, stopping: mmap.mmap, message: TrainMessage, lane: Lane) -> None:
+    with lane.training():
+        do_training(
+            message,
+            trainer=_trainer,
+            settings=settings,
+            store=lane.store,
+            lane=lane.name,
+            is_stopping=lambda: stopping[0] != 0,
+        )
+
+
+def _trainer(request: TrainingRequest, **how: Any) -> TrainingResult:
+    """The trainer, which loads TensorFlow when it is called: other lanes do without."""
+    try:
+        found: Trainer = import_module("tagmill_worker.training.trainer").train
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"training needs {error.name}: pip install 'tagmill[train]'"
+        ) from error
+    return found(request, **how)
+
+
+def _await_chunks(in_hand: Sequence[Hand], conf: Any, stopping: mmap.mmap) -> None:
+    """Wait until no lane has anything in hand, or the soft shutdown's time is over.
 
     This stops the worker's loop, so that no chunk is begun meanwhile but what is on its way.
     """
+    stopping[0] = 1  # a training, which takes longer than this, is handed on
     deadline = time.monotonic() + conf.worker_soft_shutdown_timeout
     idle_looks = 0
     while idle_looks < _IDLE_LOOKS and time.monotonic() < deadline:

@@ -117,6 +117,12 @@ class Heartbeat:
             self._done.popleft()
         self._note = replace(self._note, state=LaneState.IDLE, job_id=None, seq=None, done=done)
 
+    def trains(self, at_work: bool) -> None:
+        """A training is in hand now, or no more; it has a lease of its own."""
+        state = LaneState.TRAINING if at_work else LaneState.IDLE
+        self._note = replace(self._note, state=state)
+        self._due.set()
+
     def beat(self) -> None:
         """Beat once: what the thread does every few seconds."""
         claim, now = self._claim, self._clock()

@@ -7,7 +7,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -117,6 +118,17 @@ class Lane:
     def end(self) -> None:
         """Take the lane off the list, after its last chunk."""
         self._heartbeat.stop()
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Have a training in hand, which a worker that is told to stop waits for, and not long."""
+        self._claimed(1)
+        self._heartbeat.trains(True)
+        try:
+            yield
+        finally:
+            self._claimed(0)
+            self._heartbeat.trains(False)
 
     def do(self, message: ChunkMessage) -> list[ChunkMessage]:
         """Do a chunk, from claim to commit. A job whose model cannot be loaded is paused.

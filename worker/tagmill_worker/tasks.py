@@ -18,9 +18,17 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from celery.worker import state
 from celery.worker.request import Request
 
-from tagmill.contract import LABEL_TASK, MESSAGE_VERSION, TICK_TASK, ChunkMessage
+from tagmill.contract import (
+    LABEL_TASK,
+    LIST_TASK,
+    MESSAGE_VERSION,
+    TICK_TASK,
+    ChunkMessage,
+    ListMessage,
+)
 from tagmill.errors import MessageError, MissingError, TagmillError
 from tagmill.store import Store
+from tagmill.training import TRAIN_TASK, TrainMessage
 from tagmill_worker.hands import Hand
 from tagmill_worker.lane import Lane
 from tagmill_worker.lost import LostLanes
@@ -29,8 +37,15 @@ from tagmill_worker.slots import Slot
 
 log = logging.getLogger(__name__)
 
+LIST_TIME_LIMIT_S = 5 * 3600
+"""For a listing of many millions; it goes on where it was cut off. Below the time after which Redis
+hands its message to another lane."""
+
+TRAIN_TIME_LIMIT_S = 7 * 86_400
+"""A training has a lease, and somebody who may cancel it; this ends one that hangs."""
+
 _HOW = re.compile(r"(signal|exitcode) (\d+)")
-_JOB = re.compile(r"[0-9a-z-]{1,32}")
+_ID = re.compile(r"[0-9a-z-]{1,32}")
 
 
 def parse_message(body: dict[str, Any]) -> ChunkMessage:
@@ -39,18 +54,34 @@ def parse_message(body: dict[str, Any]) -> ChunkMessage:
     Raises:
         MessageError: if it is not ours.
     """
-    if set(body) != {"v", "job", "seq"}:
+    job, seq = _parse(body, "job", "seq"), body["seq"]
+    if type(seq) is not int or not 0 <= seq < 2**62:
+        raise MessageError(f"a message for chunk {_shown(seq)}")
+    return ChunkMessage(job=job, seq=seq)
+
+
+def parse_list_message(body: dict[str, Any]) -> ListMessage:
+    """Read the body of a message for a listing; as `parse_message`."""
+    return ListMessage(job=_parse(body, "job"))
+
+
+def parse_train_message(body: dict[str, Any]) -> TrainMessage:
+    """Read the body of a message for a training; as `parse_message`."""
+    return TrainMessage(training=_parse(body, "training"))
+
+
+def _parse(body: dict[str, Any], what: str, *others: str) -> str:
+    """The id that a message names, its version and its fields checked."""
+    if set(body) != {"v", what, *others}:
         raise MessageError(f"a message with the fields {sorted(map(str, body))[:10]!s:.200}")
-    version, job, seq = body["v"], body["job"], body["seq"]
+    version, name = body["v"], body[what]
     if type(version) is not int or version != MESSAGE_VERSION:
         raise MessageError(
             f"a message of version {_shown(version)}, this lane reads {MESSAGE_VERSION}"
         )
-    if not isinstance(job, str) or not _JOB.fullmatch(job):
-        raise MessageError(f"a message for job {_shown(job)}")
-    if type(seq) is not int or not 0 <= seq < 2**62:
-        raise MessageError(f"a message for chunk {_shown(seq)}")
-    return ChunkMessage(job=job, seq=seq)
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise MessageError(f"a message for {what} {_shown(name)}")
+    return name
 
 
 def _shown(value: object) -> str:
@@ -68,6 +99,8 @@ def register(
     lost: LostLanes,
     send: Callable[[Sequence[ChunkMessage]], None],
     tick: Callable[[Store], int],
+    list_job: Callable[[ListMessage, Lane], None],
+    train: Callable[[TrainMessage, Lane], None],
     warm_up: str | None,
 ) -> End:
     """Give an application its tasks.
@@ -80,6 +113,8 @@ def register(
         lost: is told of lanes that die.
         send: sends messages for chunks that a lane split.
         tick: see `tagmill.tick`.
+        list_job: see `tagmill_worker.listing_lane`.
+        train: see `tagmill_worker.training_lane`.
         warm_up: the model version that a lane loads before it takes work.
 
     Returns:
@@ -146,6 +181,28 @@ def register(
             tick(lanes[0].store)
         except MissingError as error:  # the next tick is soon
             log.warning("no tick: %s", error)
+
+    @app.task(name=LIST_TASK, Request=FrankRequest, time_limit=LIST_TIME_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery's
+    def list_source(**body: Any) -> None:
+        try:
+            list_job(parse_list_message(body), lanes[0])
+        except MessageError as error:
+            log.error("dropped: %s", error)
+        except MissingError as error:  # a tick names the job again
+            log.warning("the listing broke off: %s", error)
+
+    @app.task(name=TRAIN_TASK, Request=FrankRequest, time_limit=TRAIN_TIME_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery's
+    def train_version(**body: Any) -> None:
+        try:
+            message = parse_train_message(body)
+        except MessageError as error:
+            log.error("dropped: %s", error)
+            return
+        try:
+            train(message, lanes[0])
+        except Exception as error:  # the task boundary, as above
+            end.ask(error)
+            raise Reject(str(error), requeue=True) from error
 
     return end
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from tagmill.cli import doctor, enqueue, jobs, models, run, worker, workers
+from tagmill.cli import doctor, enqueue, jobs, models, run, schedule, train, worker, workers
 from tagmill.errors import MissingError, TagmillError
 from tagmill.sources import printable
 from tagmill.version import __version__
@@ -38,7 +38,9 @@ app.command()(jobs.cancel)
 app.command()(worker.worker)
 app.command()(workers.workers)
 app.command()(workers.scheduler)
+app.command()(train.train)
 app.add_typer(models.app, name="models")
+app.add_typer(schedule.app, name="schedule")
 app.command()(doctor.doctor)
 
 INTERRUPTED = 130

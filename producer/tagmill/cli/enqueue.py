@@ -27,6 +27,7 @@ from tagmill.cli.options import (
 )
 from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.cli.run import say_plan
+from tagmill.cli.trainings import is_training, say_training, shown
 from tagmill.client import Client
 from tagmill.contract import JobState, Priority
 from tagmill.errors import MissingError, SourceError, UsageError
@@ -35,6 +36,7 @@ from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN
 from tagmill.sources import printable, readable
 from tagmill.store import Job
+from tagmill.train import watch_training
 from tagmill.watch import Feed, Progress, watch_to_end
 
 WATCH_S = 0.5
@@ -139,10 +141,14 @@ def watch(
     strict: Strict = False,
     state_dir: StateDir = None,
 ) -> None:
-    """Show a job's progress until it ends, from anywhere."""
+    """Show the progress of a job or training until it ends."""
     settings = settings_of(context, state_dir)
     with existing(settings) as client, LiveProgress() as view:
         patient = Patience(view.say)
+        if job_id and is_training(job_id):
+            training_id = client.store.trainings.get(job_id).id
+            say_training(watch_training(client.store, training_id, shown(view), patient=patient))
+            return
         job = client.job(job_id) if job_id else client.newest()
         feed = Feed(client.store, job, from_start=True)
         lonely = _Lonely(client, feed)

@@ -17,6 +17,7 @@ from rich.text import Text
 from tagmill.cli.labelling import program
 from tagmill.cli.opening import existing, settings_of
 from tagmill.cli.options import AsJson, Out, StateDir
+from tagmill.cli.trainings import is_training, show_training, show_trainings, training_row
 from tagmill.contract import Status
 from tagmill.errors import UsageError
 from tagmill.export import WRITERS, check_results_file, export
@@ -49,8 +50,13 @@ def status(
 ) -> None:
     """Show jobs and how far they are."""
     settings = settings_of(context, state_dir)
+    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     with existing(settings) as client:
+        if job_id and is_training(job_id):
+            show_training(client.store.trainings.get(job_id), as_json=as_json, out=out)
+            return
         jobs = [client.job(job_id)] if job_id else client.jobs()
+        trainings = [] if job_id else client.store.trainings.recent()
         failures = client.store.outcomes.failures(jobs[0].id) if job_id else {}
         lanes = client.workers()
     held = StateFolder(settings.state_dir).is_held()
@@ -61,6 +67,8 @@ def status(
             if job_id:
                 row["failures"] = {str(code): count for code, count in failures.items()}
             print(json.dumps(row))
+        for training in trainings:
+            print(json.dumps(training_row(training)))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("job", "state", "labelled", "failed", "before", "open", "source"):
@@ -70,8 +78,9 @@ def status(
     for job in jobs:
         numbers = [f"{n:,}" for n in (job.ok, job.failed, job.skipped, job.open)]
         table.add_row(job.id, _state(job, at_work), *numbers, Text(readable(job.source)))
-    out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    out.print(table)
+    if jobs or not trainings:
+        out.print(table)
+    show_trainings(trainings, out)
     if job_id:
         if jobs[0].paused:
             out.print(f"paused: {jobs[0].paused}", markup=False)
@@ -140,8 +149,12 @@ def cancel(
     job_id: NamedJob,
     state_dir: StateDir = None,
 ) -> None:
-    """End a job; what it has labelled stays."""
+    """End a job, whose labels stay, or a training."""
     with existing(settings_of(context, state_dir)) as client:
+        if is_training(job_id):
+            training = client.cancel_training(job_id)
+            print(f"training {training.id} cancelled", file=sys.stderr)
+            return
         job = client.cancel(job_id)
     print(f"job {job.id} cancelled; what it has labelled stays", file=sys.stderr)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tagmill.cli.progress import LiveProgress, clock, console, counted
 from tagmill.contract import ErrorCode
-from tagmill.embedded import Servers, build_model
+from tagmill.embedded import Servers, build_model, label_words
 from tagmill.errors import UsageError
 from tagmill.export import check_results_file, check_writable, export, is_object
 from tagmill.registry import ModelVersion, open_registry
@@ -95,7 +95,8 @@ def label(
             build_model(settings, folder, model)
         started = time.monotonic()
         since = store.jobs.now()
-        with Servers(settings, folder, lanes=settings.lane_count, model=model) as servers:
+        words = label_words(settings.lane_count, model)
+        with Servers(settings, folder, words=words) as servers:
             try:
                 job = work(servers, watch)
             except KeyboardInterrupt:

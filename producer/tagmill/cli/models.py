@@ -1,52 +1,182 @@
-"""``tagmill models``: what is in the registry."""
+"""``tagmill models``: what is in the registry, and which of it is meant."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from tagmill.cli.opening import settings_of, version_meant
 from tagmill.cli.options import AsJson, Models, StateDir
+from tagmill.client import Client
+from tagmill.copying import export_version
 from tagmill.embedded import build_model
-from tagmill.registry import BUILT_IN, open_registry
-from tagmill.settings import Settings, load_settings
+from tagmill.errors import UsageError
+from tagmill.registry import BUILT_IN, ModelVersion, Registry, open_registry
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
+from tagmill.training import CHAMPION, check_model_name
 
-app = typer.Typer(help="List, show and fetch model versions.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, compare, fetch and promote model versions.", no_args_is_help=True
+)
 
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name or name@version.")]
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name, name@version or name@champion.")]
+BareName = Annotated[str, typer.Argument(metavar="NAME", help="Of the model, without a version.")]
 
 
 @app.command("list")
 def list_versions(
-    as_json: AsJson = False, models: Models = None, state_dir: StateDir = None
+    context: typer.Context,
+    as_json: AsJson = False,
+    models: Models = None,
+    state_dir: StateDir = None,
 ) -> None:
     """List the versions in the registry."""
-    registry = open_registry(_settings(models, state_dir))
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
     versions = registry.versions()
-    if as_json:
-        for version in versions:
-            print(json.dumps({"model": str(version), "path": registry.where(version)}))
-        return
+    with Client(settings) as client:
+        meant = client.store.aliases.all()
     for version in versions:
+        key = (version.name, version.number)
+        aliases = [alias for (name, alias), number in meant.items() if (name, number) == key]
+        if as_json:
+            row = {"model": str(version), "path": registry.where(version), "aliases": aliases}
+            print(json.dumps(row))
+            continue
         card = registry.card(version)
-        print(f"{version}  {card.classes} classes, {card.input_size} px, {card.geometry}")
-    if not any(version.name == BUILT_IN for version in versions):
+        marks = "".join(f", {alias}" for alias in aliases)
+        print(f"{version}  {card.classes} classes, {card.input_size} px, {card.geometry}{marks}")
+    if not as_json and not any(version.name == BUILT_IN for version in versions):
         print(f"{BUILT_IN}@1  not built yet: 'tagmill run' or 'tagmill models pull' builds it")
 
 
 @app.command()
 def show(
-    model: Name, as_json: AsJson = False, models: Models = None, state_dir: StateDir = None
+    context: typer.Context,
+    model: Name,
+    as_json: AsJson = False,
+    models: Models = None,
+    state_dir: StateDir = None,
 ) -> None:
-    """Show the card of a version."""
-    registry = open_registry(_settings(models, state_dir))
+    """Show the card of a version, its metrics too."""
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
+    version = version_meant(settings, model)
+    row = _about(registry, version)
+    if as_json:
+        print(json.dumps(row))
+        return
+    for name, value in _flat({**row, "files": ", ".join(row["files"])}):
+        print(f"{printable(name):24} {printable(value)}")
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    one: Annotated[str, typer.Argument(metavar="MODEL", help="As name@version.")],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="As name@version.")],
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Show where two versions differ: classes, metrics, parameters."""
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
+    versions = [version_meant(settings, text) for text in (one, other)]
+    before, after = (dict(_flat(_about(registry, version))) for version in versions)
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            was, now = before.get(name, "-"), after.get(name, "-")
+            print(f"{printable(name):24} {printable(was)} → {printable(now)}")
+    left, right = (dict(registry.labels(version)) for version in versions)
+    for sign, found in (("-", left.keys() - right), ("+", right.keys() - left)):
+        for label in sorted(found):
+            print(f"{sign} {printable(label)}")
+
+
+@app.command()
+def pull(
+    context: typer.Context,
+    model: Name = BUILT_IN,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Make sure that a version is here, whole and unharmed; build the built-in one."""
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
+    version = version_meant(settings, model)
+    if not registry.holds(version):
+        print(f"building {version}", file=sys.stderr)
+        build_model(settings, StateFolder(settings.state_dir), version)
+    for name in registry.card(version).files:
+        registry.verified_file(version, name)
+    print(registry.path(version))
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    model: Name,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A registry, which need not be there yet.")
+    ],
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Copy a version, verified, into another folder, which is a registry then."""
+    settings = settings_of(context, state_dir, models=models)
+    version = version_meant(settings, model)
+    print(export_version(open_registry(settings), version, folder))
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    model: Name,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", envvar="TAGMILL_FORCE", help="Though it failed its probe in a lane."
+        ),
+    ] = False,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Make a version the champion, which its model's name means from the next job on."""
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
     version = registry.resolve(model)
+    if not registry.holds(version):
+        raise UsageError(f"{version} is not built yet: tagmill models pull {version}")
+    if registry.card(version).failed_probe and not force:
+        raise UsageError(f"{version} failed its probe in a lane: look at its card, or say --force")
+    with Client(settings) as client:
+        before = client.store.aliases.move(version.name, version.number, why="by hand")
+    _say_moved(version.name, before, version.number)
+
+
+@app.command()
+def rollback(context: typer.Context, name: BareName, state_dir: StateDir = None) -> None:
+    """Make the champion before this one the champion again."""
+    check_model_name(name)
+    with Client(settings_of(context, state_dir)) as client:
+        before, now = client.store.aliases.rollback(name)
+    _say_moved(name, before, now)
+
+
+def _say_moved(name: str, before: int | None, now: int) -> None:
+    was = f", it was {name}@{before}" if before else ""
+    print(f"{name}@{CHAMPION} is {name}@{now}{was}", file=sys.stderr)
+
+
+def _about(registry: Registry, version: ModelVersion) -> dict[str, Any]:
     card = registry.card(version)
-    row = {
+    return {
         "model": str(version),
         "path": registry.where(version),
         "input_size": card.input_size,
@@ -56,31 +186,12 @@ def show(
         **{name: value for name, value in card.about.items() if name not in ("name", "version")},
         "files": card.files,
     }
-    if as_json:
-        print(json.dumps(row))
-        return
-    for name, value in row.items():
-        shown = ", ".join(value) if isinstance(value, dict) else value
-        print(f"{printable(name):16}{printable(str(shown))}")
 
 
-@app.command()
-def pull(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or name@version.")] = BUILT_IN,
-    models: Models = None,
-    state_dir: StateDir = None,
-) -> None:
-    """Make sure that a version is here, whole and unharmed; build the built-in one."""
-    settings = _settings(models, state_dir)
-    registry = open_registry(settings)
-    version = registry.resolve(model)
-    if not registry.holds(version):
-        print(f"building {version}", file=sys.stderr)
-        build_model(settings, StateFolder(settings.state_dir), version)
-    for name in registry.card(version).files:
-        registry.verified_file(version, name)
-    print(registry.path(version))
-
-
-def _settings(models: Models, state_dir: StateDir) -> Settings:
-    return load_settings(models=models, state_dir=state_dir)
+def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested values with their path, lists in one line."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", str(value)

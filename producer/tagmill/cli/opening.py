@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import typer
 
 from tagmill.client import Client
 from tagmill.errors import UnknownJob
+from tagmill.models import resolve
+from tagmill.registry import ModelVersion, open_registry
 from tagmill.settings import Settings, load_settings
 from tagmill.state_folder import StateFolder
+from tagmill.store import Store
 
 
 def settings_of(context: typer.Context, state_dir: Path | None, **options: object) -> Settings:
@@ -28,6 +31,24 @@ def names_state_dir(context: typer.Context) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def version_meant(settings: Settings, text: str) -> ModelVersion:
+    """The version that ``name``, ``name@alias`` or ``name@version`` means.
+
+    Raises:
+        UnknownModel: if there is no such.
+    """
+    with store_if_any(settings) as store:
+        return resolve(text, registry=open_registry(settings), aliases=store.aliases)
+
+
+@contextmanager
+def store_if_any(settings: Settings) -> Iterator[Store]:
+    """The store to look things up in; where there is none yet, an empty one that nobody keeps."""
+    with closing(Store(settings.store_address if _is_there(settings) else "sqlite://")) as store:
+        store.prepare()
+        yield store
+
+
 @contextmanager
 def existing(settings: Settings) -> Iterator[Client]:
     """A client of the store that TAGMILL_STORE_URL names, else of the state folder's.
@@ -35,9 +56,12 @@ def existing(settings: Settings) -> Iterator[Client]:
     Raises:
         UnknownJob: if there is no such store yet.
     """
-    is_there = StateFolder(settings.state_dir).check_format()
-    file = settings.state_dir / "tagmill.db"
-    if settings.store_url is None and not is_there and not file.exists():
+    if not _is_there(settings):
         raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
     with Client(settings) as client:
         yield client
+
+
+def _is_there(settings: Settings) -> bool:
+    is_held = StateFolder(settings.state_dir).check_format()
+    return settings.store_url is not None or is_held or (settings.state_dir / "tagmill.db").exists()

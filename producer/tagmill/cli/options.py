@@ -55,7 +55,8 @@ Out = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Option("--model", envvar="TAGMILL_MODEL", help="Name or name@version.")
+    str,
+    typer.Option("--model", envvar="TAGMILL_MODEL", help="Name, name@version or name@champion."),
 ]
 TopK = Annotated[
     int, typer.Option("--top-k", envvar="TAGMILL_TOP_K", min=1, max=100, help="Labels per image.")

@@ -11,7 +11,7 @@ import typer
 
 from tagmill.cli.jobs import NamedJob
 from tagmill.cli.labelling import Outputs, embedded_settings, held, label, program, say_end
-from tagmill.cli.opening import existing, names_state_dir, settings_of
+from tagmill.cli.opening import existing, names_state_dir, settings_of, version_meant
 from tagmill.cli.options import (
     Again,
     DryRun,
@@ -92,7 +92,7 @@ def run(
     opened = open_source(source, leave_out=settings.state_dir, s3=s3, selection=selection)
     settings = with_roots(settings, opened.name)
     registry = open_registry(settings)
-    version = registry.resolve(model)
+    version = version_meant(settings, model)
     if dry_run:
         found = _plan(opened, settings=settings, model=version, top_k=top_k, again=again)
         say_plan(found, opened.name, model=version)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tagmill.cli.opening import settings_of
+from tagmill.cli.opening import settings_of, version_meant
 from tagmill.cli.options import Models, StateDir
 from tagmill.contract import LABEL_QUEUE
 from tagmill.embedded.worker import build_model, worker_environment
@@ -99,7 +99,7 @@ def worker(
     words = ["--queues", queues, "--gpus", gpus, "--lanes-per-gpu", str(lanes_per_gpu)]
     if LABEL_QUEUE in queues:
         registry = open_registry(settings)
-        version = registry.resolve(model)
+        version = version_meant(settings, model)
         if not registry.holds(version):
             build_model(settings, folder, version)
         words += ["--warm-up", str(version)]

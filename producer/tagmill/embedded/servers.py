@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from tagmill.contract import ChunkMessage
+from tagmill.contract import Message
 from tagmill.embedded.broker import EmbeddedBroker
 from tagmill.embedded.worker import EmbeddedWorker
-from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.state_folder import StateFolder
 
@@ -32,22 +31,19 @@ class Servers(AbstractContextManager["Servers"]):
     Args:
         settings: with the roots that lanes may read under.
         folder: locked by the caller.
-        lanes: how many.
-        model: what they load first.
+        words: as `EmbeddedWorker` takes them.
     """
 
-    def __init__(
-        self, settings: Settings, folder: StateFolder, *, lanes: int, model: ModelVersion
-    ) -> None:
+    def __init__(self, settings: Settings, folder: StateFolder, *, words: Sequence[str]) -> None:
         self._broker = EmbeddedBroker(folder)
         url = SecretStr(self._broker.url)
         self._settings = settings.model_copy(update={"broker_url": url, "namespace": ""})
-        self._worker = EmbeddedWorker(self._settings, folder, lanes=lanes, model=model)
+        self._worker = EmbeddedWorker(self._settings, folder, words=words)
         self._sender: Broker | None = None
         self._folder = folder
         self._room_checked_at = 0.0
 
-    def send(self, messages: Sequence[ChunkMessage]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         """Send messages, starting the servers before the first.
 
         Raises:

@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from tagmill.contract import TRAIN_QUEUE
 from tagmill.embedded.process import end, start
 from tagmill.errors import ModelUnavailable, WorkerStopped
 from tagmill.registry import ModelVersion
@@ -22,17 +23,14 @@ class EmbeddedWorker:
     Args:
         settings: passed on by environment, with the broker's address and the roots.
         folder: for its log.
-        lanes: how many.
-        model: what they load before they take work.
+        words: that say what it runs: `label_words` or `train_words`.
     """
 
-    def __init__(
-        self, settings: Settings, folder: StateFolder, *, lanes: int, model: ModelVersion
-    ) -> None:
+    def __init__(self, settings: Settings, folder: StateFolder, *, words: Sequence[str]) -> None:
         self._settings = settings
         self._log = folder.logs / "worker.log"
         self._scratch = folder.path / "scratch"
-        self._arguments = ["lanes", "--count", str(lanes), "--warm-up", str(model)]
+        self._words = words
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -41,7 +39,7 @@ class EmbeddedWorker:
         self._scratch.mkdir(exist_ok=True)
         with self._log.open("wb") as output:
             self._process = start(
-                [sys.executable, "-m", "tagmill_worker", *self._arguments],
+                [sys.executable, "-m", "tagmill_worker", *self._words],
                 output.fileno(),
                 environment={**worker_environment(self._settings), "TMPDIR": str(self._scratch)},
             )
@@ -66,6 +64,21 @@ class EmbeddedWorker:
             end(self._process, grace_s=grace_s)
             self._process = None
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def label_words(lanes: int, model: ModelVersion) -> list[str]:
+    """The words that make a worker label.
+
+    Args:
+        lanes: how many.
+        model: what they load before they take work.
+    """
+    return ["lanes", "--count", str(lanes), "--warm-up", str(model)]
+
+
+def train_words() -> list[str]:
+    """The words that make a worker train, on the first GPU if there is one."""
+    return ["worker", "--queues", TRAIN_QUEUE, "--gpus", "auto", "--lanes-per-gpu", "1"]
 
 
 def build_model(settings: Settings, folder: StateFolder, version: ModelVersion) -> None:

@@ -52,6 +52,12 @@ class Card:
     files: dict[str, str]
     about: dict[str, Any]
 
+    @property
+    def failed_probe(self) -> bool:
+        """True of a version that a lane could not label its probe set with, as it says itself."""
+        probe = self.about.get("probe")
+        return isinstance(probe, dict) and probe.get("passed") is False
+
 
 def parse_model(text: str) -> tuple[str, int | None]:
     """Split ``name`` or ``name@7``.

@@ -66,7 +66,7 @@ class Job:
     paused: str | None
     follow_s: float | None
     breaker: int | None
-    stale: bool
+    stale: bool = False
     created_at: float
     finished_at: float | None
 

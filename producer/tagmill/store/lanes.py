@@ -27,6 +27,7 @@ class LaneState(enum.StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     LABELLING = "labelling"
+    TRAINING = "training"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,98 @@
+"""Trainings as ``tagmill status``, ``watch``, ``cancel`` and ``train`` show them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tagmill.cli.progress import LiveProgress, clock, console
+from tagmill.sources import printable, readable
+from tagmill.store import Training
+
+
+def is_training(job_id: str | None) -> bool:
+    """True of an id that can be a training's only: jobs' begin with a digit."""
+    return bool(job_id) and job_id is not None and job_id.startswith("t")
+
+
+def training_row(training: Training) -> dict[str, Any]:
+    """A training for scripts."""
+    return {"kind": "training", **dataclasses.asdict(training)}
+
+
+def shown(view: LiveProgress) -> Callable[[Training], None]:
+    """Shows how far a training is, where that has changed."""
+    last = ""
+
+    def show(training: Training) -> None:
+        nonlocal last
+        stage = stage_of(training)
+        if stage != last and not training.state.is_finished:
+            view.say(f"{training.request.name}: {stage}")
+        last = stage
+
+    return show
+
+
+def stage_of(training: Training) -> str:
+    """How far a training is, in a phrase."""
+    if training.state.is_finished or training.stage is None:
+        return str(training.state)
+    of = f" {training.done:,} of {training.total:,}" if training.total else ""
+    return f"{training.stage}{of}"
+
+
+def say_training(training: Training) -> None:
+    """Say what a training came to."""
+    took_s = (training.finished_at or 0.0) - training.created_at
+    console.print(f"training {training.id}: {outcome_of(training)} in {clock(took_s)}")
+    if training.said:
+        console.print(printable(training.said), markup=False)
+    report = training.result.get("report")
+    if report:
+        console.print(f"report: {printable(str(report))}", markup=False)
+
+
+def outcome_of(training: Training) -> str:
+    """What a training came to, in a few words."""
+    if training.version is None:
+        return str(training.state)
+    promoted = "promoted" if training.promoted else "not promoted"
+    return f"{training.request.name}@{training.version}, {promoted}"
+
+
+def show_trainings(trainings: Sequence[Training], out: Console) -> None:
+    """A table of trainings."""
+    if not trainings:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("training", "model", "state", "outcome", "dataset"):
+        table.add_column(name, overflow="fold" if name == "dataset" else "ellipsis")
+    for training in trainings:
+        table.add_row(
+            training.id,
+            training.request.name,
+            stage_of(training),
+            outcome_of(training) if training.version else "-",
+            Text(readable(training.request.dataset)),
+        )
+    out.print(table)
+
+
+def show_training(training: Training, *, as_json: bool, out: Console) -> None:
+    """One training, with what it came to."""
+    if as_json:
+        print(json.dumps(training_row(training)))
+        return
+    show_trainings([training], out)
+    if training.said:
+        out.print(printable(training.said), markup=False)
+    for name, value in training.result.items():
+        if isinstance(value, str | int | float):
+            out.print(f"{printable(name)}: {printable(str(value))}", markup=False)

@@ -1,0 +1,130 @@
+"""The train queue as a user meets it, with a trainer that trains nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.brokers import valkey
+from support.command import Tagmill
+from support.polling import until
+from support.worker import Worker
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def trainable(cluster: Tagmill, models: Path, tmp_path: Path) -> Tagmill:
+    """The command with the fake trainer, a registry of its own and a dataset."""
+    registry = tmp_path / "registry"
+    shutil.copytree(models, registry)
+    (cluster.home / "pets").mkdir()
+    cluster.environment |= {
+        "TAGMILL_MODELS": str(registry),
+        "PYTHONPATH": os.pathsep.join([str(TESTS / "support" / "fake_trainer"), str(TESTS)]),
+        "FAKE_TRAINER": str(tmp_path / "steps"),
+        "FAKE_STEPS": "3",
+    }
+    return cluster
+
+
+@pytest.fixture
+def on_cluster(trainable: Tagmill, postgres_url: str, tmp_path: Path) -> Iterator[Tagmill]:
+    with valkey(tmp_path) as port:
+        trainable.environment |= {
+            "TAGMILL_BROKER_URL": f"redis://127.0.0.1:{port}/0",
+            "TAGMILL_STORE_URL": postgres_url,
+            "TAGMILL_LEASE_S": "3",
+            "TAGMILL_ITEM_TIMEOUT_S": "2",
+        }
+        yield trainable
+
+
+def training(command: Tagmill, training_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command("status", training_id, "--json").stdout)
+    return found
+
+
+def test_training_on_one_machine_promotes_and_the_next_one_compares(trainable: Tagmill) -> None:
+    first = trainable("train", "pets", "--name", "pets")
+    assert "pets@1, promoted in" in first.stderr
+    assert "accuracy 0.91\nreport: /tmp/report.html\n" in first.stderr
+    second = trainable("train", "pets", "--name", "pets")
+    assert "pets@2, promoted in" in second.stderr
+    assert "pets@2  2 classes, 224 px, center_crop, champion" in trainable("models", "list").stdout
+    wrong = trainable("train", "pets", "--name", "pets", "--seed", "13", code=3)
+    assert "one class only: cats" in wrong.stderr
+    assert "pets@2, promoted" in trainable("status").stdout
+
+
+def test_interrupted_training_goes_on_where_it_was(trainable: Tagmill, tmp_path: Path) -> None:
+    started = trainable.start("train", "pets", "--name", "pets", FAKE_STEPS="400")
+    steps = tmp_path / "steps"
+    until(lambda: steps.exists() and steps.stat().st_size > 3)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    assert "the same command goes on" in said
+    done = steps.stat().st_size
+    gone_on = trainable("train", "pets", "--name", "pets", FAKE_STEPS=str(done + 2))
+    assert "going on with training t" in gone_on.stderr
+    assert "pets@1, promoted in" in gone_on.stderr
+
+
+def test_training_on_a_cluster_survives_its_lane_and_a_stopped_worker(
+    on_cluster: Tagmill, tmp_path: Path
+) -> None:
+    steps = tmp_path / "steps"
+    scheduler = on_cluster.start("scheduler", "--every", "0.3")
+    try:
+        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="60") as worker:
+            (lane,) = worker.await_lanes(1)
+            asked = on_cluster("train", "pets", "--name", "pets", "--enqueue")
+            training_id = asked.stdout.strip()
+            until(lambda: steps.exists() and steps.stat().st_size > 3)
+            lane.kill()
+            before = steps.stat().st_size
+            until(lambda: steps.stat().st_size > before + 3)
+            assert training(on_cluster, training_id)["losses"] == 1
+            lanes = [
+                json.loads(line) for line in on_cluster("workers", "--json").stdout.splitlines()
+            ]
+            assert "training" in {one["state"] for one in lanes}
+            assert worker.end() == 0
+        handed_on = training(on_cluster, training_id)
+        assert (handed_on["state"], handed_on["losses"]) == ("queued", 1)
+        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="60"):
+            watched = on_cluster("watch", training_id)
+            assert "pets@1, promoted in" in watched.stderr
+        done = training(on_cluster, training_id)
+        assert (done["state"], done["losses"], done["promoted"]) == ("done", 1, True)
+    finally:
+        scheduler.kill()
+        scheduler.communicate()
+
+
+def test_cancelled_training_ends_and_the_next_one_of_its_model_begins(
+    on_cluster: Tagmill, tmp_path: Path
+) -> None:
+    steps = tmp_path / "steps"
+    scheduler = on_cluster.start("scheduler", "--every", "0.3")
+    try:
+        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="900"):
+            first = on_cluster("train", "pets", "--name", "pets", "--enqueue").stdout.strip()
+            until(lambda: steps.exists() and steps.stat().st_size > 1)
+            on_cluster("cancel", first)
+            second = on_cluster(
+                "train", "pets", "--name", "pets", "--seed", "13", "--enqueue", "--follow", code=3
+            )
+            assert "failed: one class only: cats" in second.stderr
+        assert training(on_cluster, first)["state"] == "cancelled"
+        on_cluster("watch", first, code=3)
+    finally:
+        scheduler.kill()
+        scheduler.communicate()

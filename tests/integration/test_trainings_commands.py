@@ -1,0 +1,128 @@
+"""Asking for trainings, watching and cancelling them, with a real broker and no trainer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from support.brokers import valkey
+
+from tagmill import Client
+from tagmill.contract import CONTROL_QUEUE, TRAIN_QUEUE, ListMessage
+from tagmill.errors import SourceError, TrainingFailed, UnknownModel, UnknownTraining, UsageError
+from tagmill.firing import LabelRequest
+from tagmill.settings import Settings, load_settings
+from tagmill.store.schedules import ScheduleKind
+from tagmill.tick import tick
+from tagmill.train import watch_training
+from tagmill.training import TrainingResult, TrainingState
+from tagmill_worker.listing_lane import list_job
+
+
+@pytest.fixture
+def client(store_url: str, settings: Settings, tmp_path: Path) -> Iterator[Client]:
+    with valkey(tmp_path) as port:
+        on_valkey = load_settings(
+            store_url=store_url,
+            broker_url=f"redis://127.0.0.1:{port}/0",
+            state_dir=settings.state_dir,
+        )
+        with Client(on_valkey) as made:
+            yield made
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    made = tmp_path / "pets"
+    made.mkdir()
+    for n in range(9):
+        (made / f"{n}.jpg").write_bytes(b"x" * n)
+    return made
+
+
+def test_training_waits_in_the_store_and_its_message_in_the_broker(
+    client: Client, dataset: Path
+) -> None:
+    training = client.train(dataset, "pets", min_gain=0.01)
+    assert client.broker.waiting(TRAIN_QUEUE) == 1
+    assert client.train(dataset, "pets", min_gain=0.01).id == training.id, "it has not ended"
+    assert client.train(dataset, "pets", min_gain=0.02).id != training.id
+    with pytest.raises(UnknownModel):
+        client.train(dataset, "a/b")
+    with pytest.raises(SourceError):
+        client.train(dataset / "nowhere", "pets")
+    with pytest.raises(UnknownTraining):
+        client.training("tnone")
+
+
+def test_watching_ends_with_the_training(client: Client, dataset: Path) -> None:
+    training = client.train(dataset, "pets")
+    claims = client.store.training_claims
+    claim = claims.claim(training.id, lane="lane", lease_s=60)
+    assert claim is not None
+    states: list[TrainingState] = []
+
+    def show(found: object) -> None:
+        states.append(found.state)  # type: ignore[attr-defined]
+        if len(states) == 2:
+            claims.finish(claim, TrainingResult(said="0.97", fingerprint="f", version=1))
+
+    done = watch_training(client.store, training.id, show, poll_s=0.01)
+    assert (done.state, done.version, done.promoted) == (TrainingState.DONE, 1, False)
+    other = client.train(dataset, "pets", seed=3)
+    cancelled = threading.Timer(0.2, client.cancel_training, [other.id])
+    cancelled.start()
+    with pytest.raises(TrainingFailed, match="cancelled"):
+        watch_training(client.store, other.id, lambda _: None, poll_s=0.01)
+    cancelled.join()
+    with pytest.raises(UsageError, match="is cancelled already"):
+        client.cancel_training(other.id)
+
+
+def test_tick_sends_again_what_the_broker_lost_and_what_a_lane_left(
+    client: Client, dataset: Path
+) -> None:
+    training = client.train(dataset, "pets")
+    assert tick(client.store, client.broker) == 0
+    client.store.training_claims.claim(training.id, lane="dies", lease_s=-1)
+    assert client.store.trainings.waiting() == []
+    with redis.from_url(client.settings.broker_url.get_secret_value()) as server:  # type: ignore[union-attr]
+        server.flushall()
+    assert tick(client.store, client.broker) == 1
+    assert client.broker.waiting(TRAIN_QUEUE) == 1
+    assert client.training(training.id).losses == 1
+
+
+def test_schedule_to_label_is_listed_by_a_lane_and_labels_what_is_new(
+    client: Client, dataset: Path
+) -> None:
+    store = client.store
+    request = LabelRequest(source=f"file://{dataset}", model="mobilenet_v2").dump()
+    store.schedules.add(
+        "nightly", cron="* * * * *", zone="UTC", kind=ScheduleKind.LABEL, request=request, next_at=1
+    )
+    assert tick(store, client.broker, lambda text: f"{text}@1") == 1
+    assert client.broker.waiting(CONTROL_QUEUE) == 1
+    (job,) = client.jobs()
+    for _ in range(2):  # every message may come twice
+        list_job(ListMessage(job=job.id), settings=client.settings, store=store, clock=lambda: 0.0)
+    listed = client.job(job.id)
+    assert (listed.listed, listed.state) == (9, "running")
+
+
+def test_listing_of_a_source_that_is_gone_ends_its_job_and_says_why(
+    client: Client, dataset: Path
+) -> None:
+    store = client.store
+    request = LabelRequest(source=f"file://{dataset}/gone", model="mobilenet_v2").dump()
+    store.schedules.add(
+        "nightly", cron="* * * * *", zone="UTC", kind=ScheduleKind.LABEL, request=request, next_at=1
+    )
+    tick(store, client.broker, lambda text: f"{text}@1")
+    (job,) = client.jobs()
+    list_job(ListMessage(job=job.id), settings=client.settings, store=store, clock=lambda: 0.0)
+    assert client.job(job.id).state == "cancelled"
+    assert "no such file or folder" in (store.schedules.get("nightly").last_said or "")

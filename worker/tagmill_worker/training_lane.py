@@ -1,0 +1,197 @@
+"""A training from claim to end: the lease, the progress, and what becomes of it.
+
+Knows nothing of Celery, and nothing of how a training is done: the trainer is handed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from tagmill.errors import ClaimLost, StoreError, TagmillError
+from tagmill.registry import ModelVersion
+from tagmill.settings import Settings
+from tagmill.store import ClaimedTraining, Store
+from tagmill.training import TrainingRequest, TrainingResult, TrainMessage
+
+log = logging.getLogger(__name__)
+
+MOST_BEAT_S = 5.0
+"""Between two renewals of a lease at the most."""
+
+
+class Trainer(Protocol):
+    """Trains a version, compares it with the champion, probes it, and puts it into the registry.
+
+    Killed at any moment and called again with the same request it goes on.
+    """
+
+    def __call__(
+        self,
+        request: TrainingRequest,
+        *,
+        settings: Settings,
+        champion: ModelVersion | None,
+        known_fingerprint: str | None,
+        progress: Callable[[str, int, int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> TrainingResult:
+        """Train.
+
+        Args:
+            request: what is wanted.
+            settings: registry, state folder, roots and limits.
+            champion: to be compared with.
+            known_fingerprint: of a dataset for which nothing is to be trained.
+            progress: told the stage, and how much of how much of it is done; costs nothing.
+            is_cancelled: asked often; where it is true the trainer raises, whatever it likes.
+
+        Raises:
+            TagmillError: saying what is wrong in one sentence.
+        """
+
+
+def do_training(
+    message: TrainMessage,
+    *,
+    trainer: Trainer,
+    settings: Settings,
+    store: Store,
+    lane: str,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Do a training that waits, or forget the message: it may come twice.
+
+    Args:
+        message: names the training.
+        trainer: does it.
+        settings: for the lease, and for the trainer.
+        store: where the training is.
+        lane: who asks.
+        is_stopping: the worker is told to stop: the training goes back, and on elsewhere.
+
+    Raises:
+        StoreError: if the store is away; the training goes on elsewhere when its lease is over.
+    """
+    claims = store.training_claims
+    claim = claims.claim(message.training, lane=lane, lease_s=settings.lease_s)
+    if claim is None:
+        log.info("nothing to do training=%s", message.training)
+        return
+    log.info("training begins training=%s attempt=%d", claim.id, claim.attempt)
+    with Lease(claim, store=store, lease_s=settings.lease_s) as lease:
+        try:
+            result = trainer(
+                claim.request,
+                settings=settings,
+                champion=_champion(claim),
+                known_fingerprint=claim.known_fingerprint,
+                progress=lease.progress,
+                is_cancelled=lambda: lease.is_over or is_stopping(),
+            )
+        except Exception as error:  # the boundary: whatever it was, the training ends with it
+            if lease.is_over or is_stopping():
+                result = None
+            elif isinstance(error, StoreError):
+                raise
+            else:
+                _fail(store, claim, error)
+                return
+    if lease.is_over:
+        log.warning("dropped: training %s was cancelled, or another lane has it", claim.id)
+    elif result is None:
+        claims.give_back(claim)
+        log.info("handed on training=%s", claim.id)
+    else:
+        _finish(store, claim, result)
+
+
+def _champion(claim: ClaimedTraining) -> ModelVersion | None:
+    if claim.champion is None:
+        return None
+    return ModelVersion(name=claim.request.name, number=claim.champion)
+
+
+def _finish(store: Store, claim: ClaimedTraining, result: TrainingResult) -> None:
+    try:
+        promoted = store.training_claims.finish(claim, result)
+    except ClaimLost as lost:
+        log.warning("dropped: %s", lost)
+        return
+    log.info("training done training=%s promoted=%s: %s", claim.id, promoted, result.said)
+
+
+def _fail(store: Store, claim: ClaimedTraining, error: Exception) -> None:
+    if isinstance(error, TagmillError):
+        said = str(error)
+    elif isinstance(error, OSError):
+        said = f"{error.filename or 'a file'}: {error.strerror or error}"
+    else:
+        said = f"a fault of tagmill's: {error!r:.300}"
+        log.error("a fault in the code", exc_info=error)
+    log.error("training failed training=%s: %s", claim.id, said)
+    store.training_claims.fail(claim, said)
+
+
+class Lease:
+    """Renews a training's lease in a thread, and writes how far it is.
+
+    Args:
+        claim: of the training.
+        store: where it is.
+        lease_s: for how long the claim holds from each renewal on.
+    """
+
+    def __init__(self, claim: ClaimedTraining, *, store: Store, lease_s: float) -> None:
+        self._claim = claim
+        self._store = store
+        self._lease_s = lease_s
+        self._at = ("starting", 0, 0)
+        self._due = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self.is_over = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended = True
+        self._due.set()
+        self._thread.join()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Note how far the training is; a new stage is written at once."""
+        is_new = stage != self._at[0]
+        self._at = (stage, done, total)
+        if is_new:
+            self._due.set()
+
+    def renew(self) -> None:
+        """Renew once: what the thread does every few seconds."""
+        stage, done, total = self._at
+        try:
+            held = self._store.training_claims.renew(
+                self._claim, lease_s=self._lease_s, stage=stage, done=done, total=total
+            )
+        except StoreError as error:
+            log.warning("the lease of a training was not renewed: %s", error)
+        else:
+            self.is_over = not held
+
+    def _run(self) -> None:
+        while True:
+            self._due.wait(min(MOST_BEAT_S, self._lease_s / 4))
+            self._due.clear()
+            if self._ended:
+                return
+            self.renew()
