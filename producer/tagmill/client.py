@@ -53,21 +53,21 @@ class Client(Producing):
         """
         return self.store.jobs.get(job_id)
 
-    def newest(self, source: str | None = None) -> Job:
-        """The newest job, of a source where one is named.
+    def newest(self, source: str | None = None, *, model: str | None = None) -> Job:
+        """The newest job, of a source and of the version that a model's name means.
 
         Raises:
             UnknownJob: if there is none.
         """
-        if source is None:
-            found = self.store.jobs.recent(1)
-        else:
-            newest = self.store.jobs.of_source(source_name(source))
-            found = [newest] if newest else []
-        if not found:
+        version = str(self.model(model)) if model else None
+        found = self.store.jobs.newest(
+            source=source_name(source) if source else None, model=version
+        )
+        if found is None:
             of = f" of {source}" if source else ""
-            raise UnknownJob(f"no job{of} in {self.store.database.name}")
-        return found[0]
+            by = f" by {version}" if version else ""
+            raise UnknownJob(f"no job{of}{by} in {self.store.database.name}")
+        return found
 
     def watch(self, job_id: str, *, every_s: float = 1.0) -> Iterator[Progress]:
         """Look at a job until it ends, its last state included.
@@ -87,6 +87,7 @@ class Client(Producing):
         job_id: str | None = None,
         *,
         source: str | None = None,
+        model: str | None = None,
         status: Status | None = None,
         label: str | None = None,
         min_score: float = 0.0,
@@ -96,6 +97,7 @@ class Client(Producing):
         Args:
             job_id: of which job; else the newest.
             source: of the newest job of that source instead.
+            model: of the newest job by the version that this means now.
             status: only items that ended so.
             label: only items with that label, by name or id.
             min_score: only items whose best label, or the one named, has that score at least.
@@ -103,7 +105,7 @@ class Client(Producing):
         Raises:
             UnknownJob: if there is no such job.
         """
-        job = self.job(job_id) if job_id else self.newest(source)
+        job = self.job(job_id) if job_id else self.newest(source, model=model)
         wanted = Filter(status=status, label=label, min_score=min_score)
         return filter(wanted.takes, self.store.outcomes.results(job.id))
 

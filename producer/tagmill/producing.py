@@ -18,7 +18,8 @@ from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
-from tagmill.sources import Selection, Source, open_source
+from tagmill.sources import EVERYTHING, Selection, Source, open_source, source_name
+from tagmill.stale import StaleSource
 from tagmill.store import Job, Store
 from tagmill.store.jobs import BREAKER_OUTCOMES
 from tagmill.store.lanes import SEEN_WITHIN_S
@@ -92,6 +93,7 @@ class Producing:
         top_k: int = 5,
         again: bool = False,
         keep_going: bool = False,
+        stale: bool = False,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         priority: Priority = Priority.NORMAL,
@@ -107,6 +109,7 @@ class Producing:
             top_k: labels kept per item.
             again: label all, known or not.
             keep_going: do not pause the job though nearly all of its first items fail.
+            stale: label only what an older version of the model labelled, lowest score first.
             include: patterns of names to list.
             exclude: patterns of names to leave out.
             priority: which of two jobs lanes take first.
@@ -127,8 +130,8 @@ class Producing:
             raise UsageError(f"top_k is {top_k}, it may be 1 to {MOST_LABELS}")
         self.broker.check()
         selection = _selection(include, exclude)
-        opened = self._open(source, selection)
         version = self.model(model)
+        opened = self._open(source, selection, stale=version if stale else None)
         follow_s = None
         if follow:  # which not every kind of source can be
             usual_s = default_every_s(opened)
@@ -150,6 +153,7 @@ class Producing:
                 priority=priority,
                 follow_s=follow_s,
                 breaker=None if keep_going else BREAKER_OUTCOMES,
+                stale=stale,
             )
         else:
             self.store.jobs.follow(job.id, follow_s=follow_s, priority=priority)
@@ -176,7 +180,10 @@ class Producing:
         self._remind(job)
         if job.state is not JobState.LISTING:
             return job
-        opened = self._open(job.source, Selection(include=job.include, exclude=job.exclude))
+        selection = Selection(include=job.include, exclude=job.exclude)
+        opened = self._open(
+            job.source, selection, stale=self.model(job.model) if job.stale else None
+        )
         return self._list(opened, job, None, listener or Listener())
 
     def plan(
@@ -186,12 +193,14 @@ class Producing:
         model: str = BUILT_IN,
         top_k: int = 5,
         again: bool = False,
+        stale: bool = False,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
     ) -> Plan:
         """Count what `enqueue` would do, without doing it."""
-        opened = self._open(source, _selection(include, exclude))
         version = self.model(model)
+        selection = _selection(include, exclude)
+        opened = self._open(source, selection, stale=version if stale else None)
         since = float("inf") if again else 0.0
         return plan(opened, store=self.store, model=str(version), top_k=top_k, fresh_since=since)
 
@@ -203,7 +212,17 @@ class Producing:
         """
         return resolve(text, registry=open_registry(self.settings), aliases=self.store.aliases)
 
-    def _open(self, source: str | PathLike[str], selection: Selection) -> Source:
+    def _open(
+        self,
+        source: str | PathLike[str],
+        selection: Selection,
+        *,
+        stale: ModelVersion | None = None,
+    ) -> Source:
+        if stale is not None:
+            if selection != EVERYTHING:
+                raise UsageError("what an older version labelled is taken whole: no patterns")
+            return StaleSource(source_name(fspath(source)), store=self.store, model=stale)
         return open_source(
             fspath(source), leave_out=self.settings.state_dir, s3=self._s3, selection=selection
         )

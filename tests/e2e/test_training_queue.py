@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from support.brokers import valkey
 from support.command import Tagmill
 from support.polling import until
 from support.worker import Worker
+
+from tagmill.store import Store
 
 TESTS = Path(__file__).parents[1]
 
@@ -125,6 +128,34 @@ def test_cancelled_training_ends_and_the_next_one_of_its_model_begins(
             assert "failed: one class only: cats" in second.stderr
         assert training(on_cluster, first)["state"] == "cancelled"
         on_cluster("watch", first, code=3)
+    finally:
+        scheduler.kill()
+        scheduler.communicate()
+
+
+def test_schedules_are_fired_by_the_tick_and_what_they_label_is_listed_by_a_lane(
+    on_cluster: Tagmill, photos: list[Path]
+) -> None:
+    for photo in photos[:9]:
+        (on_cluster.home / "pets" / photo.name).symlink_to(photo)
+    nightly = ("--cron", "0 2 * * *", "--zone", "Europe/Berlin")
+    on_cluster("schedule", "add", "labels", *nightly, "--label", "pets")
+    on_cluster("schedule", "add", "variant", *nightly, "--train", "pets", "--name", "pets")
+    scheduler = on_cluster.start("scheduler", "--every", "0.3")
+    try:
+        with Worker(on_cluster, "--lanes", 1, "--root", "/", "--queues", "label,train"):
+            job = on_cluster("schedule", "run", "labels").stdout.strip()
+            on_cluster("watch", job)
+            with closing(Store(on_cluster.environment["TAGMILL_STORE_URL"])) as store:
+                for name in ("labels", "variant"):  # as if it were two at night
+                    store.schedules.set_paused(name, False, next_at=store.jobs.now() - 1)
+            listed = ("schedule", "list", "--json")
+            until(lambda: "pets@1, promoted: accuracy 0.91" in on_cluster(*listed).stdout)
+            until(lambda: len(on_cluster("status", "--json").stdout.splitlines()) == 3)
+        rows = [json.loads(line) for line in on_cluster("status", "--json").stdout.splitlines()]
+        assert [row.get("ok", row["state"]) for row in rows] == [0, 9, "done"]
+        schedules = [json.loads(line) for line in on_cluster(*listed).stdout.splitlines()]
+        assert all(one["next_at"] > rows[0]["created_at"] for one in schedules)
     finally:
         scheduler.kill()
         scheduler.communicate()

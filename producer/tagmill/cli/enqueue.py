@@ -87,6 +87,14 @@ def enqueue(
     include: Include = None,
     exclude: Exclude = None,
     again: Again = False,
+    stale: Annotated[
+        bool,
+        typer.Option(
+            "--stale",
+            envvar="TAGMILL_STALE",
+            help="Only what an older version of the model labelled, least sure first.",
+        ),
+    ] = False,
     keep_going: KeepGoing = False,
     dry_run: DryRun = False,
     models: Models = None,
@@ -98,8 +106,12 @@ def enqueue(
     """
     if (source is None) == (resume is None):
         raise UsageError("name a source, or a job with --resume")
-    if resume is not None and (dry_run or follow or again or keep_going or include or exclude):
+    if resume is not None and (
+        dry_run or follow or again or stale or keep_going or include or exclude
+    ):
         raise UsageError("--resume goes on as the job was made: it takes no other option")
+    if stale and (follow or again):
+        raise UsageError("--stale labels what was labelled before: not with --follow or --again")
     settings = settings_of(context, state_dir, models=models)
     said = _Said()
     with Client(settings) as client:
@@ -116,6 +128,7 @@ def enqueue(
             model=model,
             top_k=top_k,
             again=again,
+            stale=stale,
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),
         )
@@ -185,6 +198,7 @@ class _Asked(TypedDict):
     model: str
     top_k: int
     again: bool
+    stale: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
 

@@ -103,6 +103,10 @@ def results(
         str | None,
         typer.Option("--source", envvar="TAGMILL_SOURCE", help="Of the newest job of that source."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", envvar="TAGMILL_MODEL", help="Of the newest job by what it means."),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option("--label", envvar="TAGMILL_LABEL", help="Only items with it, name or id."),
@@ -125,10 +129,10 @@ def results(
     s3 = S3(settings)
     for path in outputs:
         check_results_file(path, s3=s3)
-    if job_id and source:
-        raise UsageError("name a job or a source, not both")
+    if job_id and (source or model):
+        raise UsageError("name a job, or a source and a model, not both")
     with existing(settings) as client:
-        job = client.job(job_id) if job_id else client.newest(source)
+        job = client.job(job_id) if job_id else client.newest(source, model=model)
 
         def found() -> Iterator[Result]:
             return client.results(job.id, status=only, label=label, min_score=min_score)

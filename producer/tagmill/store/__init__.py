@@ -11,6 +11,7 @@ from tagmill.store.losses import Losses
 from tagmill.store.outcomes import Known, Outcomes, Result
 from tagmill.store.retries import Retries
 from tagmill.store.schedules import Schedule, Schedules
+from tagmill.store.stale import Stale
 from tagmill.store.training_claims import ClaimedTraining, TrainingClaims
 from tagmill.store.trainings import Training, Trainings
 
@@ -33,6 +34,7 @@ __all__ = [
     "Retries",
     "Schedule",
     "Schedules",
+    "Stale",
     "Store",
     "Training",
     "TrainingClaims",
@@ -56,6 +58,7 @@ class Store:
         trainings: what was asked to be trained, and what came of it.
         training_claims: who may do a training.
         aliases: which versions are meant by names that move.
+        stale: what an older version of a model labelled.
         schedules: what becomes a training or a job by itself.
 
     Raises:
@@ -73,6 +76,7 @@ class Store:
         self.trainings = Trainings(self.database)
         self.training_claims = TrainingClaims(self.database)
         self.aliases = Aliases(self.database)
+        self.stale = Stale(self.database)
         self.schedules = Schedules(self.database)
 
     def prepare(self, *, migrate_shared: bool = False) -> None:

@@ -152,14 +152,11 @@ class Jobs:
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(wanted)]
 
-    def of_source(self, source: str, *, model: str | None = None) -> Job | None:
-        """The newest job of a source, and of a model version where one is named."""
-        wanted = (
-            select(*_COLUMNS)
-            .where(jobs.c.source == source)
-            .order_by(jobs.c.created_at.desc())
-            .limit(1)
-        )
+    def newest(self, *, source: str | None = None, model: str | None = None) -> Job | None:
+        """The newest job, of a source and of a model version where they are named."""
+        wanted = select(*_COLUMNS).order_by(jobs.c.created_at.desc()).limit(1)
+        if source is not None:
+            wanted = wanted.where(jobs.c.source == source)
         if model is not None:
             wanted = wanted.where(jobs.c.model == model)
         with self._database.read() as connection:

@@ -1,0 +1,49 @@
+"""A source of what an older version of a model labelled: it is read from the store, not listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from tagmill.errors import SourceError
+from tagmill.registry import ModelVersion
+from tagmill.sources import Position, readable
+from tagmill.store import Store
+
+
+class StaleSource:
+    """The items of a source that an older version of a model labelled, lowest score first.
+
+    Args:
+        name: of the source, which need not be there any more.
+        store: that has the labels.
+        model: the version that they are to be labelled with.
+    """
+
+    def __init__(self, name: str, *, store: Store, model: ModelVersion) -> None:
+        self.name = name
+        self.passed_over: Counter[str] = Counter()
+        self._store = store
+        self._model = model
+
+    def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
+        """Yield the URI and the version of each.
+
+        Args:
+            after: where a listing that broke off stood.
+
+        Raises:
+            SourceError: if there are none.
+        """
+        name, number = self._model.name, self._model.number
+        is_empty = True
+        found = self._store.stale.items(self.name, name=name, before=number)
+        for item in islice(found, after.n if after else 0, None):
+            is_empty = False
+            yield item
+        if is_empty and after is None:
+            raise SourceError(
+                f"nothing in {readable(self.name)} was labelled by a version of {name} older "
+                f"than {number}"
+            )
