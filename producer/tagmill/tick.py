@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tagmill.contract import LABEL_QUEUE, TRAIN_QUEUE, ListMessage, Message
+from tagmill.errors import ModelUnavailable
 from tagmill.firing import LISTING_S, fire_due
 from tagmill.store import Store
 
@@ -23,7 +24,11 @@ EVERY_S = 10.0
 """Between two ticks: what a lost message or lane costs at the most, beside the lease."""
 
 
-def tick(store: Store, broker: Broker, resolve: Callable[[str], str] = str) -> int:
+def _unresolved(model: str) -> str:
+    raise ModelUnavailable(f"what {model} means is not known here")
+
+
+def tick(store: Store, broker: Broker, resolve: Callable[[str], str] = _unresolved) -> int:
     """Fire schedules that are due, and send again what has an expired lease or was lost.
 
     Chunks and trainings may be queued in the store for hours while their messages wait in the
@@ -32,7 +37,7 @@ def tick(store: Store, broker: Broker, resolve: Callable[[str], str] = str) -> i
     Args:
         store: where the work is.
         broker: where messages wait.
-        resolve: as `fire_due` takes it.
+        resolve: as `fire_due` takes it; without it schedules that label are left to other ticks.
 
     Returns:
         How many messages were sent.

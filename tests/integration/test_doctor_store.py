@@ -21,6 +21,8 @@ from tagmill.doctor import Health
 from tagmill.doctor.store import file_system_of, look_at_store
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, LaneState, Store
+from tagmill.store.schedules import ScheduleKind
+from tagmill.training import TrainingRequest
 from tagmill.version import __version__
 
 
@@ -183,4 +185,23 @@ def test_lanes_of_another_release_are_said(cluster: Settings) -> None:
     older = LaneNote(name="older@h", pid=1, device="", state=LaneState.IDLE)
     store.lanes.note(older, lease_s=60)
     assert "old@h (0.0.1), older@h (an older one)" in notes(cluster, "lanes")
+    store.close()
+
+
+def test_trainings_that_nobody_does_and_schedules_that_nobody_fires_are_said(
+    cluster: Settings,
+) -> None:
+    store = Store(cluster.store_address)
+    lane(store, "label-cpu0@h")
+    assert not [*found(cluster, "trainings"), *found(cluster, "schedules")]
+    request = TrainingRequest(name="pets", dataset="file:///pets")
+    store.trainings.create(request)
+    assert "1 wait, and no lane that trains is alive" in notes(cluster, "trainings")
+    lane(store, "train-cpu0@h")
+    assert not found(cluster, "trainings")
+    store.schedules.add(
+        "nightly", cron="0 2 * * *", zone="UTC", kind=ScheduleKind.TRAIN, request=request.dump(),
+        next_at=store.jobs.now() - 300,
+    )  # fmt: skip
+    assert "1 were due and did not fire: nightly → tagmill scheduler" in notes(cluster, "schedules")
     store.close()

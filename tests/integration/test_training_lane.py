@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.polling import until
 
-from tagmill.errors import ModelUnavailable, StoreAway, UsageError
+from tagmill.errors import ModelUnavailable, StoreAway, StoreFull, UsageError
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
@@ -80,6 +80,7 @@ def test_message_that_comes_twice_trains_once(store: Store, settings: Settings) 
         (ModelUnavailable("no weights"), "no weights"),
         (OSError(28, "No space left on device", "/x/model"), "/x/model: No space left on device"),
         (KeyError("x"), "a fault of tagmill's: KeyError('x')"),
+        (StoreFull("no room left"), "no room left"),
         (MemoryError(), "a fault of tagmill's: MemoryError()"),
     ],
 )
@@ -95,13 +96,20 @@ def test_training_that_cannot_be_done_fails_and_says_why(
     assert store.aliases.version("pets") == 3
 
 
-def test_store_that_is_away_ends_no_training(store: Store, settings: Settings) -> None:
-    def trainer(*_: Any, **__: Any) -> TrainingResult:
-        raise StoreAway("away")
+def test_store_that_is_away_at_the_end_is_waited_for(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, tries = store.training_claims.finish, []
 
-    with pytest.raises(StoreAway):
-        trained(store, settings, trainer)
-    assert store.trainings.recent(1)[0].state is TrainingState.RUNNING
+    def away_once(*arguments: Any) -> bool:
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise StoreAway("away")
+        return finish(*arguments)
+
+    monkeypatch.setattr(store.training_claims, "finish", away_once)
+    assert trained(store, settings, lambda *_, **__: BETTER).state is TrainingState.DONE
+    assert len(tries) == 2
 
 
 def test_cancelled_training_is_noticed_by_its_trainer(store: Store, settings: Settings) -> None:

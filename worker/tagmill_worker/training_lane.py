@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tagmill.errors import ClaimLost, StoreError, TagmillError
+from tagmill.patience import Patience
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.store import ClaimedTraining, Store
@@ -74,10 +75,11 @@ def do_training(
         is_stopping: the worker is told to stop: the training goes back, and on elsewhere.
 
     Raises:
-        StoreError: if the store is away; the training goes on elsewhere when its lease is over.
+        StoreError: if the store stays away; the training goes on elsewhere when its lease is over.
     """
     claims = store.training_claims
-    claim = claims.claim(message.training, lane=lane, lease_s=settings.lease_s)
+    patient = Patience()  # hours of work may wait for it
+    claim = patient(claims.claim, message.training, lane=lane, lease_s=settings.lease_s)
     if claim is None:
         log.info("nothing to do training=%s", message.training)
         return
@@ -92,21 +94,18 @@ def do_training(
                 progress=lease.progress,
                 is_cancelled=lambda: lease.is_over or is_stopping(),
             )
-        except Exception as error:  # the boundary: whatever it was, the training ends with it
-            if lease.is_over or is_stopping():
-                result = None
-            elif isinstance(error, StoreError):
-                raise
-            else:
-                _fail(store, claim, error)
+        except Exception as error:  # noqa: BLE001  # whatever it was, the training ends with it
+            result = None
+            if not (lease.is_over or is_stopping()):
+                patient(claims.fail, claim, _why(error))
                 return
     if lease.is_over:
         log.warning("dropped: training %s was cancelled, or another lane has it", claim.id)
     elif result is None:
-        claims.give_back(claim)
+        patient(claims.give_back, claim)
         log.info("handed on training=%s", claim.id)
     else:
-        _finish(store, claim, result)
+        _finish(patient, store, claim, result)
 
 
 def _champion(claim: ClaimedTraining) -> ModelVersion | None:
@@ -115,16 +114,19 @@ def _champion(claim: ClaimedTraining) -> ModelVersion | None:
     return ModelVersion(name=claim.request.name, number=claim.champion)
 
 
-def _finish(store: Store, claim: ClaimedTraining, result: TrainingResult) -> None:
+def _finish(
+    patient: Patience, store: Store, claim: ClaimedTraining, result: TrainingResult
+) -> None:
     try:
-        promoted = store.training_claims.finish(claim, result)
+        promoted = patient(store.training_claims.finish, claim, result)
     except ClaimLost as lost:
         log.warning("dropped: %s", lost)
         return
     log.info("training done training=%s promoted=%s: %s", claim.id, promoted, result.said)
 
 
-def _fail(store: Store, claim: ClaimedTraining, error: Exception) -> None:
+def _why(error: Exception) -> str:
+    """Why a training failed, in a sentence."""
     if isinstance(error, TagmillError):
         said = str(error)
     elif isinstance(error, OSError):
@@ -132,8 +134,8 @@ def _fail(store: Store, claim: ClaimedTraining, error: Exception) -> None:
     else:
         said = f"a fault of tagmill's: {error!r:.300}"
         log.error("a fault in the code", exc_info=error)
-    log.error("training failed training=%s: %s", claim.id, said)
-    store.training_claims.fail(claim, said)
+    log.error("training failed: %s", said)
+    return said
 
 
 class Lease:

@@ -19,7 +19,7 @@ from tagmill.run import STALL_S, with_roots
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
 from tagmill.train import ask_for_training, dataset_name, watch_training
-from tagmill.training import MOST_BLOCKS, TrainingRequest, TrainingState
+from tagmill.training import MOST_BLOCKS, TrainingRequest, TrainingState, TrainMessage
 
 Dataset = Annotated[
     str,
@@ -118,6 +118,7 @@ def _enqueue(client: Client, request: TrainingRequest, *, follow: bool) -> None:
 
 def _train_here(settings: Settings, request: TrainingRequest) -> Training:
     with held(settings) as (folder, store, view):
+        store.training_claims.release_expired()
         earlier = store.trainings.unfinished(request)
         if earlier is not None:  # whoever had it is gone, for we hold the folder
             store.training_claims.release_expired(earlier.id)
@@ -146,6 +147,6 @@ class _Reminds:
         if time.monotonic() - self._reminded_at < STALL_S:
             return
         self._reminded_at = time.monotonic()
-        lost = self._store.training_claims.release_expired()
-        if lost or training.state is TrainingState.QUEUED:
-            self._servers.send(self._store.trainings.waiting())
+        self._store.training_claims.release_expired()
+        if training.state is TrainingState.QUEUED:  # it was lost, or waits for one of its model
+            self._servers.send([TrainMessage(training=training.id)])

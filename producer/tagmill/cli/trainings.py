@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,10 +17,12 @@ from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.sources import printable, readable
 from tagmill.store import Training
 
+_LOG_EVERY_S = 10.0
+
 
 def is_training(job_id: str | None) -> bool:
     """True of an id that can be a training's only: jobs' begin with a digit."""
-    return bool(job_id) and job_id is not None and job_id.startswith("t")
+    return job_id is not None and job_id.startswith("t")
 
 
 def training_row(training: Training) -> dict[str, Any]:
@@ -27,15 +31,18 @@ def training_row(training: Training) -> dict[str, Any]:
 
 
 def shown(view: LiveProgress) -> Callable[[Training], None]:
-    """Shows how far a training is, where that has changed."""
-    last = ""
+    """Shows how far a training is where that has changed, in a log not too often."""
+    every_s = 0.0 if console.is_terminal else _LOG_EVERY_S
+    last, stage, said_at = "", "", -math.inf
 
     def show(training: Training) -> None:
-        nonlocal last
-        stage = stage_of(training)
-        if stage != last and not training.state.is_finished:
-            view.say(f"{training.request.name}: {stage}")
-        last = stage
+        nonlocal last, stage, said_at
+        now = time.monotonic()
+        is_soon = training.stage == stage and now - said_at < every_s
+        if is_soon or training.state.is_finished or stage_of(training) == last:
+            return
+        last, stage, said_at = stage_of(training), training.stage or "", now
+        view.say(f"{training.request.name}: {last}")
 
     return show
 
@@ -51,7 +58,9 @@ def stage_of(training: Training) -> str:
 def say_training(training: Training) -> None:
     """Say what a training came to."""
     took_s = (training.finished_at or 0.0) - training.created_at
-    console.print(f"training {training.id}: {outcome_of(training)} in {clock(took_s)}")
+    console.print(
+        f"training {training.id}: {outcome_of(training)} in {clock(took_s)}", markup=False
+    )
     if training.said:
         console.print(printable(training.said), markup=False)
     report = training.result.get("report")

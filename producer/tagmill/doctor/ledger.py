@@ -1,10 +1,10 @@
-"""What is in the store: lanes of other releases, jobs that are paused, chunks that stand still."""
+"""What is in the store: lanes of other releases, and what is paused or stands still."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tagmill.contract import BY_HAND
+from tagmill.contract import BY_HAND, TRAIN_QUEUE
 from tagmill.doctor.findings import Look
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, Store
@@ -35,6 +35,8 @@ def look_at_ledger(settings: Settings, *, messages: int | None) -> Look:
         lanes = store.lanes.alive(within_s=SEEN_WITHIN_S)
         _lanes(look, lanes)
         _chunks(look, still, lanes=len(lanes), messages=messages)
+        _trainings(look, store, lanes)
+        _schedules(look, store)
     store.close()
     return look
 
@@ -74,4 +76,25 @@ def _chunks(look: Look, still: Standstill, *, lanes: int, messages: int | None) 
             "chunks",
             f"{queued:,} wait for a lane, and the broker has no message of them",
             "tagmill scheduler, whose tick sends them again",
+        )
+
+
+def _trainings(look: Look, store: Store, lanes: Sequence[LaneNote]) -> None:
+    waiting = store.trainings.waiting()
+    if waiting and not any(lane.name.startswith(f"{TRAIN_QUEUE}-") for lane in lanes):
+        look.note(
+            "trainings",
+            f"{len(waiting)} wait, and no lane that trains is alive",
+            "tagmill worker --queues train",
+        )
+
+
+def _schedules(look: Look, store: Store) -> None:
+    overdue = store.schedules.due(store.jobs.now() - OVERDUE_S)
+    if overdue:
+        names = ", ".join(schedule.name for schedule in overdue[:5])
+        look.note(
+            "schedules",
+            f"{len(overdue)} were due and did not fire: {names}",
+            "tagmill scheduler, and a tagmill worker that takes its tick",
         )
