@@ -86,12 +86,17 @@ def test_training_on_a_cluster_survives_its_lane_and_a_stopped_worker(
     steps = tmp_path / "steps"
     scheduler = on_cluster.start("scheduler", "--every", "0.3")
     try:
-        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="60") as worker:
+        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="90") as worker:
             (lane,) = worker.await_lanes(1)
             asked = on_cluster("train", "pets", "--name", "pets", "--enqueue")
             training_id = asked.stdout.strip()
             until(lambda: steps.exists() and steps.stat().st_size > 3)
-            lane.kill()
+            (trainer,) = lane.children()
+            trainer.kill()
+            before = steps.stat().st_size
+            until(lambda: steps.stat().st_size > before + 3)
+            assert training(on_cluster, training_id)["losses"] == 1
+            lane.kill()  # its trainer hands the training on, for the lane that takes its place
             before = steps.stat().st_size
             until(lambda: steps.stat().st_size > before + 3)
             assert training(on_cluster, training_id)["losses"] == 1
@@ -102,7 +107,7 @@ def test_training_on_a_cluster_survives_its_lane_and_a_stopped_worker(
             assert worker.end() == 0
         handed_on = training(on_cluster, training_id)
         assert (handed_on["state"], handed_on["losses"]) == ("queued", 1)
-        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="60"):
+        with Worker(on_cluster, "--queues", "train", FAKE_STEPS="90"):
             watched = on_cluster("watch", training_id)
             assert "pets@1, promoted in" in watched.stderr
         done = training(on_cluster, training_id)

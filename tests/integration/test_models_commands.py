@@ -25,7 +25,8 @@ Command = Callable[..., Result]
 def command(settings: Settings, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs the command line in this process, with a registry and a store."""
     version_in(settings.models_dir, "pets", 1, metrics={"accuracy": 0.9}, probe={"passed": True})
-    version_in(settings.models_dir, "pets", 2, metrics={"accuracy": 0.95})
+    classes = [{"label": "cat", "recall": 0.9}, {"label": "dog", "recall": 0.8}]
+    version_in(settings.models_dir, "pets", 2, metrics={"accuracy": 0.95, "classes": classes})
     version_in(settings.models_dir, "pets", 3, probe={"passed": False})
     monkeypatch.setenv("TAGMILL_MODELS", str(settings.models_dir))
     monkeypatch.setenv("TAGMILL_STORE_URL", store_url)
@@ -80,7 +81,9 @@ def test_version_that_failed_its_probe_is_promoted_by_force_only(command: Comman
 
 
 def test_show_and_diff_tell_metrics(command: Command) -> None:
-    assert "metrics.accuracy         0.95" in command("models", "show", "pets@2").stdout
+    shown = command("models", "show", "pets@2").stdout
+    assert "metrics.accuracy         0.95\n" in shown
+    assert "metrics.classes.dog.recall 0.8\n" in shown
     told = command("models", "diff", "pets@1", "pets@2").stdout
     assert "metrics.accuracy         0.9 → 0.95\n" in told
     assert "probe.passed             True → -\n" in told

@@ -1,8 +1,9 @@
 """``python -m tagmill_worker``: what the light side starts as processes of their own.
 
 ``worker`` finds the devices and runs a slot for each, ``slot`` is one of those, ``lanes`` runs
-the lanes of one run, ``build`` builds the built-in model, and ``check`` asks after the lanes of
-this machine. The last line that a failed command writes says why, after the word ``tagmill:``.
+the lanes of one run, ``train`` does one training, ``build`` builds the built-in model, and
+``check`` asks after the lanes of this machine. The last line that a failed command writes says
+why, after the word ``tagmill:``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("--gpu", nargs=4)
     for command in (lanes, worker, slot):
         command.add_argument("--warm-up")
+    train = commands.add_parser("train")
+    train.add_argument("training")
+    train.add_argument("--lane", required=True)
     commands.add_parser("build")
     check = commands.add_parser("check")
     check.add_argument("what", choices=["ready", "alive"])
@@ -59,6 +63,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from tagmill_worker.builtin import build
 
         build(open_registry(settings), settings.weights)
+        return 0
+    if arguments.command == "train":
+        from tagmill_worker.training_process import run_training
+
+        run_training(settings, arguments.training, lane=arguments.lane)
         return 0
     from tagmill_worker.slots import Slot, parse_queues, plain_slot
 

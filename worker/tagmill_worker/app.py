@@ -7,19 +7,18 @@ import mmap
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from tagmill.broker import Broker
 from tagmill.celery_app import TASK_TIME_LIMIT_S, celery_app, queue_name
 from tagmill.contract import TRAIN_QUEUE, ChunkMessage, ListMessage
-from tagmill.errors import BrokerError, ModelUnavailable
+from tagmill.errors import BrokerError
 from tagmill.models import resolve
 from tagmill.registry import open_registry
 from tagmill.settings import Settings
 from tagmill.store import Store
 from tagmill.tick import tick
-from tagmill.training import TrainingRequest, TrainingResult, TrainMessage
+from tagmill.training import TrainMessage
 from tagmill_worker.consumer import Consumer
 from tagmill_worker.hands import Hand, hands
 from tagmill_worker.lane import Lane, lane_of
@@ -27,7 +26,7 @@ from tagmill_worker.listing_lane import list_job
 from tagmill_worker.lost import LostLanes
 from tagmill_worker.slots import Slot
 from tagmill_worker.tasks import register
-from tagmill_worker.training_lane import Trainer, do_training
+from tagmill_worker.training_process import await_training
 from tagmill_worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def run_worker(settings: Settings, slot: Slot, *, warm_up: str | None) -> int:
         send=send,
         tick=partial(_tick, settings, broker),
         list_job=partial(_list, settings),
-        train=partial(_train, settings, stopping),
+        train=partial(_train, stopping),
         warm_up=warm_up,
     )
     worker = app.Worker(
@@ -136,27 +135,9 @@ def _list(settings: Settings, message: ListMessage, lane: Lane) -> None:
     list_job(message, settings=settings, store=lane.store, clock=time.monotonic)
 
 
-def _train(settings: Settings, stopping: mmap.mmap, message: TrainMessage, lane: Lane) -> None:
+def _train(stopping: mmap.mmap, message: TrainMessage, lane: Lane) -> None:
     with lane.training():
-        do_training(
-            message,
-            trainer=_trainer,
-            settings=settings,
-            store=lane.store,
-            lane=lane.name,
-            is_stopping=lambda: stopping[0] != 0,
-        )
-
-
-def _trainer(request: TrainingRequest, **how: Any) -> TrainingResult:
-    """The trainer, which loads TensorFlow when it is called: other lanes do without."""
-    try:
-        found: Trainer = import_module("tagmill_worker.training.trainer").train
-    except ImportError as error:
-        raise ModelUnavailable(
-            f"training needs {error.name}: pip install 'tagmill[train]'"
-        ) from error
-    return found(request, **how)
+        await_training(message, lane=lane.name, is_stopping=lambda: stopping[0] != 0)
 
 
 def _await_chunks(in_hand: Sequence[Hand], conf: Any, stopping: mmap.mmap) -> None:

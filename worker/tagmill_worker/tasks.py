@@ -114,7 +114,7 @@ def register(
         send: sends messages for chunks that a lane split.
         tick: see `tagmill.tick`.
         list_job: see `tagmill_worker.listing_lane`.
-        train: see `tagmill_worker.training_lane`.
+        train: see `tagmill_worker.training_process`.
         warm_up: the model version that a lane loads before it takes work.
 
     Returns:
@@ -194,15 +194,11 @@ def register(
     @app.task(name=TRAIN_TASK, Request=FrankRequest, time_limit=TRAIN_TIME_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery's
     def train_version(**body: Any) -> None:
         try:
-            message = parse_train_message(body)
+            train(parse_train_message(body), lanes[0])
         except MessageError as error:
             log.error("dropped: %s", error)
-            return
-        try:
-            train(message, lanes[0])
-        except Exception as error:  # the task boundary, as above
-            end.ask(error)
-            raise Reject(str(error), requeue=True) from error
+        except MissingError as error:  # a tick names the training again
+            log.warning("no training: %s", error)
 
     return end
 

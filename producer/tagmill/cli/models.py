@@ -88,7 +88,9 @@ def diff(
     settings = settings_of(context, state_dir, models=models)
     registry = open_registry(settings)
     versions = [version_meant(settings, text) for text in (one, other)]
-    before, after = (dict(_flat(_about(registry, version))) for version in versions)
+    before, after = (
+        dict(_flat({**_about(registry, version), "files": None})) for version in versions
+    )
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             was, now = before.get(name, "-"), after.get(name, "-")
@@ -189,9 +191,15 @@ def _about(registry: Registry, version: ModelVersion) -> dict[str, Any]:
 
 
 def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested values with their path, lists in one line."""
+    """The leaves of nested values with their path; rows of a table are named by their words."""
     for name, value in values.items():
+        rows = value if isinstance(value, list) else []
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
+        elif rows and all(isinstance(row, dict) for row in rows):
+            for row in rows:
+                words = " ".join(word for word in row.values() if isinstance(word, str))
+                rest = {key: cell for key, cell in row.items() if not isinstance(cell, str)}
+                yield from _flat(rest, f"{before}{name}.{words}.")
         else:
             yield f"{before}{name}", str(value)
