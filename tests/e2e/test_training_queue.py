@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.brokers import valkey
+from support.brokers import RABBIT, rabbitmq, valkey
 from support.command import Tagmill
 from support.polling import until
 from support.worker import Worker
@@ -38,15 +38,38 @@ def trainable(cluster: Tagmill, models: Path, tmp_path: Path) -> Tagmill:
 
 
 @pytest.fixture
-def on_cluster(trainable: Tagmill, postgres_url: str, tmp_path: Path) -> Iterator[Tagmill]:
+def with_store(trainable: Tagmill, postgres_url: str) -> Tagmill:
+    trainable.environment |= {
+        "TAGMILL_STORE_URL": postgres_url,
+        "TAGMILL_LEASE_S": "3",
+        "TAGMILL_ITEM_TIMEOUT_S": "2",
+    }
+    return trainable
+
+
+@pytest.fixture
+def on_cluster(with_store: Tagmill, tmp_path: Path) -> Iterator[Tagmill]:
+    """A cluster of a Valkey and a PostgreSQL."""
     with valkey(tmp_path) as port:
-        trainable.environment |= {
-            "TAGMILL_BROKER_URL": f"redis://127.0.0.1:{port}/0",
-            "TAGMILL_STORE_URL": postgres_url,
-            "TAGMILL_LEASE_S": "3",
-            "TAGMILL_ITEM_TIMEOUT_S": "2",
+        with_store.environment |= {"TAGMILL_BROKER_URL": f"redis://127.0.0.1:{port}/0"}
+        yield with_store
+
+
+@pytest.fixture
+def on_rabbit(with_store: Tagmill) -> Iterator[Tagmill]:
+    """A cluster of a RabbitMQ and a PostgreSQL."""
+    with rabbitmq() as settings:
+        with_store.environment |= {
+            "TAGMILL_BROKER_URL": RABBIT,
+            "TAGMILL_NAMESPACE": settings.namespace,
         }
-        yield trainable
+        yield with_store
+
+
+@pytest.fixture(params=["on_cluster", "on_rabbit"])
+def any_cluster(request: pytest.FixtureRequest) -> Tagmill:
+    made: Tagmill = request.getfixturevalue(request.param)
+    return made
 
 
 def training(command: Tagmill, training_id: str) -> dict[str, Any]:
@@ -81,8 +104,9 @@ def test_interrupted_training_goes_on_where_it_was(trainable: Tagmill, tmp_path:
 
 
 def test_training_on_a_cluster_survives_its_lane_and_a_stopped_worker(
-    on_cluster: Tagmill, tmp_path: Path
+    any_cluster: Tagmill, tmp_path: Path
 ) -> None:
+    on_cluster = any_cluster
     steps = tmp_path / "steps"
     scheduler = on_cluster.start("scheduler", "--every", "0.3")
     try:

@@ -191,7 +191,8 @@ def register(
         except MissingError as error:  # a tick names the job again
             log.warning("the listing broke off: %s", error)
 
-    @app.task(name=TRAIN_TASK, Request=FrankRequest, time_limit=TRAIN_TIME_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery's
+    # Acknowledged at once, as no broker waits so long: what its lane leaves undone the tick names.
+    @app.task(name=TRAIN_TASK, acks_late=False, Request=FrankRequest, time_limit=TRAIN_TIME_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery's
     def train_version(**body: Any) -> None:
         try:
             train(parse_train_message(body), lanes[0])
