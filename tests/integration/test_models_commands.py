@@ -147,3 +147,14 @@ def test_schedule_that_cannot_be_is_refused(command: Command, words: tuple[str, 
     with pytest.raises(UsageError):
         command("schedule", "add", "nightly", *words)
     assert command("schedule", "list", "--json").stdout == ""
+
+
+def test_what_cannot_be_imported_is_refused_before_anything_is_loaded(
+    command: Command, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\ndog\n")
+    with pytest.raises(UsageError, match="is no file"):
+        command("models", "import", tmp_path / "none.keras", "--name", "x", "--labels", labels)
+    with pytest.raises(UnknownModel, match="no name of a model"):
+        command("models", "import", labels, "--name", "a/b", "--labels", labels)

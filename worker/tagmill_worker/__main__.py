@@ -1,9 +1,9 @@
 """``python -m tagmill_worker``: what the light side starts as processes of their own.
 
 ``worker`` finds the devices and runs a slot for each, ``slot`` is one of those, ``lanes`` runs
-the lanes of one run, ``train`` does one training, ``build`` builds the built-in model, and
-``check`` asks after the lanes of this machine. The last line that a failed command writes says
-why, after the word ``tagmill:``.
+the lanes of one run, ``train`` does one training, ``build`` builds the built-in model, ``import``
+makes a version of somebody else's, and ``check`` asks after the lanes of this machine. The last
+line that a failed command writes says why, after the word ``tagmill:``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+from importlib import import_module
+from pathlib import Path
 
 from tagmill.errors import MissingError, ModelUnavailable, TagmillError
 from tagmill.registry import open_registry
-from tagmill.settings import load_settings
+from tagmill.settings import Settings, load_settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("training")
     train.add_argument("--lane", required=True)
     commands.add_parser("build")
+    foreign = commands.add_parser("import")
+    foreign.add_argument("file", type=Path)
+    foreign.add_argument("--name", required=True)
+    foreign.add_argument("--labels", type=Path, required=True)
+    foreign.add_argument("--geometry", required=True)
+    foreign.add_argument("--size", type=int)
+    foreign.add_argument("--scaling")
     check = commands.add_parser("check")
     check.add_argument("what", choices=["ready", "alive"])
     return parser
@@ -64,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         build(open_registry(settings), settings.weights)
         return 0
+    if arguments.command == "import":
+        return _import(settings, arguments)
     if arguments.command == "train":
         from tagmill_worker.training_process import run_training
 
@@ -93,6 +104,20 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         slot = Slot.parse(arguments.queue, arguments.lanes, arguments.gpu)
     return run_worker(settings, slot, warm_up=arguments.warm_up)
+
+
+def _import(settings: Settings, arguments: argparse.Namespace) -> int:
+    importing = import_module("tagmill_worker.training.importing")
+    foreign = importing.Foreign(
+        path=arguments.file,
+        labels=arguments.labels,
+        size=arguments.size,
+        scaling=arguments.scaling,
+        geometry=arguments.geometry,
+    )
+    version = importing.import_classifier(open_registry(settings), arguments.name, foreign)
+    print(version)  # noqa: T201  # this is a command
+    return 0
 
 
 def _check(what: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,9 @@ from tagmill.cli.opening import settings_of, version_meant
 from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.client import Client
 from tagmill.copying import export_version
-from tagmill.embedded import build_model
+from tagmill.embedded import build_model, import_model
 from tagmill.errors import UsageError
-from tagmill.registry import BUILT_IN, ModelVersion, Registry, open_registry
+from tagmill.registry import BUILT_IN, GEOMETRIES, ModelVersion, Registry, open_registry
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
 from tagmill.training import CHAMPION, check_model_name
@@ -118,6 +119,54 @@ def pull(
     for name in registry.card(version).files:
         registry.verified_file(version, name)
     print(registry.path(version))
+
+
+@app.command("import")
+def import_version(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A classifier of Keras': .keras or .h5.")
+    ],
+    name: Annotated[
+        str,
+        typer.Option("--name", envvar="TAGMILL_NAME", help="Of the model it becomes a version of."),
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels", envvar="TAGMILL_LABELS", help="Its classes in order: .txt, .csv or .json."
+        ),
+    ],
+    size: Annotated[
+        int | None,
+        typer.Option("--input-size", envvar="TAGMILL_INPUT_SIZE", help="Pixels; else its own."),
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            "--scaling", envvar="TAGMILL_SCALING", help="inside, -1..1 or 0..1; else detected."
+        ),
+    ] = None,
+    geometry: Annotated[
+        str,
+        typer.Option(
+            "--geometry", envvar="TAGMILL_GEOMETRY", help="center_crop or squash, as in training."
+        ),
+    ] = GEOMETRIES[0],
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Make a version of a classifier that somebody else trained."""
+    check_model_name(name)
+    for path in (file, labels):
+        if not path.is_file():
+            raise UsageError(f"{path} is no file")
+    settings = settings_of(context, state_dir, models=models)
+    words = [os.path.abspath(file), "--name", name, "--labels", os.path.abspath(labels)]
+    words += ["--geometry", geometry]
+    words += [f"--size={size}"] if size is not None else []
+    words += [f"--scaling={scaling}"] if scaling is not None else []
+    print(import_model(settings, StateFolder(settings.state_dir), words))
 
 
 @app.command()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tagmill.embedded.broker import EmbeddedBroker, valkey_server
 from tagmill.embedded.servers import Servers
-from tagmill.embedded.worker import build_model, label_words, train_words
+from tagmill.embedded.worker import build_model, import_model, label_words, train_words
 
 __all__ = [
     "EmbeddedBroker",
     "Servers",
     "build_model",
+    "import_model",
     "label_words",
     "train_words",
     "valkey_server",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tagmill.contract import TRAIN_QUEUE
 from tagmill.embedded.process import end, start
-from tagmill.errors import ModelUnavailable, WorkerStopped
+from tagmill.errors import ModelUnavailable, UsageError, WorkerStopped
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.state_folder import StateFolder, last_words
+
+_VERSION = re.compile(r"^[a-z0-9][a-z0-9_.-]*@\d+$", re.MULTILINE)
 
 
 class EmbeddedWorker:
@@ -87,22 +91,49 @@ def build_model(settings: Settings, folder: StateFolder, version: ModelVersion) 
     Raises:
         ModelUnavailable: saying why, and the ways out.
     """
-    log = folder.logs / "build.log"
+    code, log = _heavy(settings, folder, ["build"])
+    if code != 0:
+        why = last_words(log) or f"the build ended with exit code {code}; its log is {log}"
+        raise ModelUnavailable(f"{version}: {why}")
+
+
+def import_model(settings: Settings, folder: StateFolder, words: Sequence[str]) -> str:
+    """Import somebody else's classifier, in a process as that of `build_model`.
+
+    Args:
+        settings: with the registry.
+        folder: for the log.
+        words: as ``python -m tagmill_worker import`` takes them.
+
+    Returns:
+        The version that it became, as ``name@number``.
+
+    Raises:
+        UsageError: if something must be said that the network does not tell.
+        ModelUnavailable: if it cannot be run, saying why.
+    """
+    code, log = _heavy(settings, folder, ["import", *words])
+    if code == 0:
+        return str(_VERSION.findall(log.read_text(errors="replace"))[-1])
+    why = last_words(log) or f"the import ended with exit code {code}; its log is {log}"
+    raise (UsageError if code == UsageError.exit_code else ModelUnavailable)(why)
+
+
+def _heavy(settings: Settings, folder: StateFolder, words: Sequence[str]) -> tuple[int, Path]:
+    """Run a command of the heavy side to its end: its exit code and its log."""
+    log = folder.logs / f"{words[0]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = start(
-            [sys.executable, "-m", "tagmill_worker", "build"],
+            [sys.executable, "-m", "tagmill_worker", *words],
             output.fileno(),
             environment=worker_environment(settings),
         )
         try:
-            code = process.wait()
-        except BaseException:  # Ctrl-C, say: the build must not go on alone
+            return process.wait(), log
+        except BaseException:  # Ctrl-C, say: it must not go on alone
             end(process, grace_s=2.0)
             raise
-    if code != 0:
-        why = last_words(log) or f"the build ended with exit code {code}; its log is {log}"
-        raise ModelUnavailable(f"{version}: {why}")
 
 
 def worker_environment(settings: Settings) -> Mapping[str, str]:
