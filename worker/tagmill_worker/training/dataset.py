@@ -1,0 +1,261 @@
+"""What a training set lists: images and their labels, checked before any of them is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from tagmill.errors import ItemError, SourceError
+from tagmill.s3 import S3
+from tagmill.settings import MIB, Settings
+from tagmill.sources import Source, open_source, path_of, printable, readable
+from tagmill.sources.manifest import ManifestSource
+
+MOST_CLASSES = 1_000
+"""As many as ImageNet has, which the base was made for."""
+
+LEAST_IMAGES = 5
+"""Of a class, different ones: with fewer, the holdout and what is trained on have none to share."""
+
+MOST_MANIFEST_BYTES = 512 * MIB
+MOST_LABEL_CHARACTERS = 100
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """An image and what somebody says that it shows.
+
+    Attributes:
+        uri: as in `Item`.
+        version: as in `Item`; empty where listing did not tell.
+        label: in Unicode's composed form, so that one name is one class on every system.
+    """
+
+    uri: str
+    version: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something about a dataset that its owner should know; work goes on unless it is strict.
+
+    Attributes:
+        kind: ``too_few``, ``two_labels``, ``unreadable``, ``changed``, ``astray``,
+            ``unmeasured``, or ``passed_over`` for what was no image anyway.
+        said: one sentence.
+        examples: URIs that it is about, the first few.
+    """
+
+    kind: str
+    said: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """A dataset as it was listed, nothing of it read."""
+
+    name: str
+    examples: tuple[Example, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def list_dataset(
+    text: str,
+    *,
+    settings: Settings,
+    s3: S3,
+    corrections: Mapping[str, str] | None = None,
+) -> Listed:
+    """List a dataset.
+
+    Args:
+        text: a folder or ``s3://bucket/prefix`` with a folder per class, or a manifest with a
+            column or key ``label`` beside ``uri``.
+        settings: with the roots that local files may be read from.
+        s3: where buckets are.
+        corrections: labels by URI that somebody gave by hand: they replace the dataset's, and
+            images that it lacks are added.
+
+    Raises:
+        SourceError: if it cannot be listed, or can be no dataset whatever its images show.
+    """
+    source = open_source(text, leave_out=settings.state_dir, s3=s3)
+    _check_roots(source.name, settings.roots)
+    astray: list[str] = []
+    is_manifest = isinstance(source, ManifestSource)
+    found = _in_manifest(source, s3) if is_manifest else _in_folders(source, astray)
+    corrected = dict(corrections or {})
+    examples = [
+        Example(uri=uri, version=version, label=corrected.pop(uri, label))
+        for uri, version, label in found
+    ]
+    added = [Example(uri=u, version="", label=label) for u, label in sorted(corrected.items())]
+    findings = [
+        Finding(kind="passed_over", said=f"{count:,} entries were passed over: {why}")
+        for why, count in sorted(source.passed_over.items())
+    ]
+    if astray:
+        said = f"{len(astray):,} images are in no folder of a class: {astray[0]}"
+        findings.append(Finding(kind="astray", said=said, examples=tuple(astray[:_SHOWN])))
+    cleaned = _cleaned([*examples, *added], source.name)
+    _check_classes(cleaned, source.name)
+    return Listed(name=source.name, examples=tuple(cleaned), findings=tuple(findings))
+
+
+def clean_label(text: str) -> str:
+    """A label as it is kept: composed Unicode, no space around it.
+
+    Raises:
+        SourceError: if it cannot be one, saying why.
+    """
+    label = unicodedata.normalize("NFC", text).strip()
+    if not label:
+        raise SourceError("a label is empty")
+    if _CONTROL.search(label):
+        raise SourceError(
+            f"the label {printable(label)!r:.120} has a line break, a control character or bytes "
+            "that are not UTF-8: rename it"
+        )
+    if len(label) > MOST_LABEL_CHARACTERS:
+        raise SourceError(
+            f"the label {label!r:.60}… has {len(label):,} characters, "
+            f"the limit is {MOST_LABEL_CHARACTERS}"
+        )
+    return label
+
+
+def _check_roots(name: str, roots: Iterable[Path]) -> None:
+    if not name.startswith("file:"):
+        return
+    path = os.path.realpath(path_of(name))
+    allowed = [os.path.realpath(root) for root in roots]
+    if not any(os.path.commonpath([path, root]) == root for root in allowed):
+        raise SourceError(
+            f"{path_of(name)} is outside the allowed folders ({', '.join(allowed) or 'none'}): "
+            "allow another with --root or TAGMILL_ROOTS"
+        )
+
+
+def _in_folders(source: Source, astray: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Each image with the first folder on its way from the source's place."""
+    prefix = source.name.rstrip("/") + "/"
+    for uri, version in source.items():
+        folder, slash, _ = uri.removeprefix(prefix).partition("/")
+        if uri.startswith(prefix) and slash:
+            yield uri, version, _unquoted(folder) if uri.startswith("file:") else folder
+        else:
+            astray.append(readable(uri))
+
+
+def _unquoted(name: str) -> str:
+    return os.fsdecode(unquote_to_bytes(name))
+
+
+def _in_manifest(source: Source, s3: S3) -> Iterator[tuple[str, str, str]]:
+    labels = _labels(_manifest_text(source.name, s3), source.name)
+    try:
+        yield from (
+            (uri, version, label)
+            for (uri, version), label in zip(source.items(), labels, strict=True)
+        )
+    except ValueError as error:
+        raise SourceError(
+            f"{source.name} was changed while it was read: begin again when it is complete"
+        ) from error
+
+
+def _manifest_text(name: str, s3: S3) -> str:
+    try:
+        if name.startswith("s3:"):
+            data, _ = s3.read(name, max_bytes=MOST_MANIFEST_BYTES)
+        else:
+            path = Path(path_of(name))
+            if path.stat().st_size > MOST_MANIFEST_BYTES:
+                raise SourceError(
+                    f"{path} has {path.stat().st_size:,} bytes, "
+                    f"the limit of a manifest is {MOST_MANIFEST_BYTES:,}"
+                )
+            data = path.read_bytes()
+    except ItemError as error:
+        raise SourceError(f"{name}: {error.message}") from error
+    except OSError as error:
+        raise SourceError(f"{name}: {error.strerror}") from error
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _labels(text: str, name: str) -> Iterator[str]:
+    """The label of each entry of a manifest, in the order in which `ManifestSource` lists them."""
+    if name.lower().endswith(".csv"):
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if "label" not in (reader.fieldnames or []):
+            raise SourceError(
+                f"{name} has no column 'label' among {reader.fieldnames or 'none'!s:.200}"
+            )
+        for row in reader:
+            yield row["label"] or ""
+    elif name.lower().endswith(".jsonl"):
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield _json_label(line, f"{name}, line {number}")
+    else:
+        raise SourceError(
+            f"{name}: a manifest of a dataset has labels: a .csv with the columns 'uri' and "
+            "'label', or a .jsonl with those keys"
+        )
+
+
+def _json_label(line: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where}: not JSON: {error}") from error
+    label = row.get("label") if isinstance(row, dict) else None
+    if not isinstance(label, str):
+        raise SourceError(f"{where}: no text under 'label'")
+    return label
+
+
+def _cleaned(examples: list[Example], name: str) -> list[Example]:
+    cleaned: dict[str, str] = {}
+    broken = []
+    for label in {example.label for example in examples}:
+        try:
+            cleaned[label] = clean_label(label)
+        except SourceError as error:
+            broken.append(str(error))
+    if broken:
+        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        raise SourceError(f"{name}: {'; '.join(sorted(broken)[:_SHOWN])}{more}")
+    return [
+        Example(uri=example.uri, version=example.version, label=cleaned[example.label])
+        for example in examples
+    ]
+
+
+def _check_classes(examples: list[Example], name: str) -> None:
+    if not examples:
+        raise SourceError(
+            f"{name} has no labelled image: a dataset is a folder per class, or a manifest with "
+            "'uri' and 'label'"
+        )
+    counts = Counter(example.label for example in examples)
+    if len(counts) == 1:
+        raise SourceError(
+            f"{name} has one class, {next(iter(counts))!r}: a classifier needs two or more"
+        )
+    if len(counts) > MOST_CLASSES:
+        raise SourceError(f"{name} has {len(counts):,} classes, the limit is {MOST_CLASSES:,}")

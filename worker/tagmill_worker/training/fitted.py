@@ -1,0 +1,108 @@
+"""The model of a variant: its head is trained on features, and then, if wanted, its base's top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tagmill.s3 import S3
+from tagmill_worker.fetch import Fetch, LocalFetch
+from tagmill_worker.training import fine_tuning
+from tagmill_worker.training.asked import Request, Surroundings
+from tagmill_worker.training.base import Base
+from tagmill_worker.training.contents import Dataset
+from tagmill_worker.training.features import Vectors
+from tagmill_worker.training.head import Recipe, train_head
+from tagmill_worker.training.making import logits_model
+
+UNTRAINED_RATE, UNTRAINED_EPOCHS = 1e-3, 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A model, and what it gives on the holdout.
+
+    Attributes:
+        model: Keras', images to logits.
+        logits: of the holdout, float32 ``(N, classes)``.
+        epochs: that its head was trained for.
+        key: of the folder of its checkpoints, which are not needed any more.
+    """
+
+    model: Any
+    logits: npt.NDArray[np.float32]
+    epochs: int
+    key: str
+
+
+def fit_variant(
+    request: Request, where: Surroundings, base: Base, dataset: Dataset, vectors: Vectors
+) -> Fitted:
+    """Train a model on a dataset, or go on where that was stopped.
+
+    Args:
+        request: what is wanted.
+        where: to work.
+        base: to stand on.
+        dataset: to train on.
+        vectors: the base's features of it.
+    """
+    seen = base.seen(vectors.of(dataset.digests))
+    training = ~dataset.is_holdout
+    key = repr((request.name, dataset.fingerprint, base.network.key))
+    head = train_head(
+        seen[training],
+        dataset.labels[training],
+        dataset.is_validation[training],
+        classes=len(dataset.classes),
+        recipe=Recipe(seed=request.seed),
+        moved=partial(where.moved, "head"),
+        folder=where.work(key),
+        key=key,
+        checkpoint_s=where.checkpoint_s,
+    )
+    model = logits_model(base, base.load(), head.model)
+    recipe = _further(request, base)
+    if recipe is None:
+        logits = np.asarray(head.model(seen[dataset.is_holdout], training=False), np.float32)
+        return Fitted(model=model, logits=logits, epochs=head.epochs, key=key)
+    settings = where.settings
+    local = LocalFetch(settings.roots, max_bytes=settings.max_bytes)
+    images = fine_tuning.Images(
+        dataset.examples,
+        fetch=Fetch(local, S3(settings), max_bytes=settings.max_bytes),
+        geometry=base.network.geometry,
+        settings=settings,
+    )
+    fine_tuning.fine_tune(
+        model,
+        images,
+        dataset.labels,
+        dataset.numbers(training),
+        recipe=recipe,
+        moved=partial(where.moved, "fine_tuning"),
+        folder=where.work(key),
+        key=key,
+        checkpoint_s=where.checkpoint_s,
+    )
+    held_out = dataset.numbers(dataset.is_holdout)
+    logits = fine_tuning.predict_logits(model, images, held_out, check=where.check)
+    return Fitted(model=model, logits=logits, epochs=head.epochs, key=key)
+
+
+def _further(request: Request, base: Base) -> fine_tuning.Recipe | None:
+    if base.is_untrained:
+        return fine_tuning.Recipe(
+            blocks=fine_tuning.BLOCKS,
+            rate=UNTRAINED_RATE,
+            epochs=UNTRAINED_EPOCHS,
+            normalises=True,
+            seed=request.seed,
+        )
+    if not request.fine_tune_blocks:
+        return None
+    return fine_tuning.Recipe(blocks=request.fine_tune_blocks, seed=request.seed)

@@ -1,0 +1,131 @@
+"""One training from its beginning to its end. Killed at any moment and begun again, it goes on.
+
+What it has done is in checkpoints, in the cache of vectors, and in the registry, whose card names
+the training that made a version.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from tagmill.errors import SourceError, UsageError
+from tagmill.registry import BUILT_IN, ModelVersion, open_registry, parse_model
+from tagmill.s3 import S3
+from tagmill.settings import Settings
+from tagmill_worker.builtin import build
+from tagmill_worker.training.asked import Request, Result, Surroundings
+from tagmill_worker.training.base import prepare_base
+from tagmill_worker.training.cache import VectorCache
+from tagmill_worker.training.calibration import softmax
+from tagmill_worker.training.comparing import against, remember
+from tagmill_worker.training.contents import Dataset, make_dataset
+from tagmill_worker.training.dataset import list_dataset
+from tagmill_worker.training.evaluation import evaluate
+from tagmill_worker.training.features import Features
+from tagmill_worker.training.finishing import Finishing
+from tagmill_worker.training.fitted import fit_variant
+from tagmill_worker.training.fitting import CHECKPOINT_S
+
+BASE = ModelVersion(name=BUILT_IN, number=1)
+
+FOLDS = 5
+"""Of the holdout, for what is fitted on it."""
+
+
+def train(
+    request: Request,
+    *,
+    settings: Settings,
+    champion: ModelVersion | None = None,
+    known_fingerprint: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    base: ModelVersion = BASE,
+    corrections: Mapping[str, str] | None = None,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> Result:
+    """Train a version, measure it, and make it part of the registry. Others promote it.
+
+    Args:
+        request: what to train.
+        settings: registry, limits, roots, and the state folder that keeps what was done.
+        champion: the version in use, if there is one.
+        known_fingerprint: of a dataset for which nothing is to be trained.
+        progress: told the stage, and how much of it is done of how much.
+        is_cancelled: asked at every step.
+        base: that the version stands on.
+        corrections: labels by URI that replace the dataset's.
+        checkpoint_s: seconds of fitting, at the most, that are done again after a kill.
+
+    Raises:
+        UsageError: if no model can have the name.
+        SourceError: if the dataset is none, or is to have no finding and has one.
+        ModelUnavailable: if the base, the champion or the registry cannot be used.
+        StoreFull: if there is no room left.
+        JobCancelled: if somebody cancelled it.
+    """
+    _check_name(request.name)
+    registry = open_registry(settings)
+    where = Surroundings(
+        settings=settings,
+        registry=registry,
+        progress=progress,
+        is_cancelled=is_cancelled,
+        checkpoint_s=checkpoint_s,
+    )
+    where.moved("listing", 0, 1)
+    s3 = S3(settings)
+    listed = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
+    where.moved("base", 0, 1)
+    if base == BASE:
+        build(registry, settings.weights)
+    stand = prepare_base(registry, base, where.folder / "bases")
+    cache = VectorCache(where.folder / "vectors.db")
+    features = partial(Features, cache, settings=settings, check=where.check)
+    computing = features(progress=partial(where.moved, "features"))
+    vectors = computing.of(listed.examples, stand.network)
+    dataset = make_dataset(listed, vectors.read)
+    if request.strict:
+        _refuse_findings(dataset)
+    if dataset.fingerprint == known_fingerprint:
+        said = "the dataset is what it was at the last training: nothing to do"
+        return Result(said=said, fingerprint=dataset.fingerprint)
+    fitted = fit_variant(request, where, stand, dataset, vectors)
+    truth = dataset.labels[dataset.is_holdout]
+    evaluation = evaluate(fitted.logits, truth, dataset.classes, dataset.folds(FOLDS))
+    comparison = None
+    if champion is not None:
+        asking = features(progress=partial(where.moved, "champion"))
+        comparison = against(champion, registry, dataset, fitted.logits, asking)
+    version, result = Finishing(
+        request=request,
+        where=where,
+        base=stand,
+        dataset=dataset,
+        fitted=fitted,
+        evaluation=evaluation,
+        champion=champion,
+        comparison=comparison,
+    ).make()
+    temperature = evaluation.calibration.temperature
+    scores = softmax(fitted.logits / temperature).astype(np.float32)
+    remember(cache, registry, version, dataset, scores)
+    shutil.rmtree(where.work(fitted.key), ignore_errors=True)
+    where.moved("done", 1, 1)
+    return result
+
+
+def _check_name(text: str) -> None:
+    name, number = parse_model(text)
+    if number is not None or name == BUILT_IN:
+        raise UsageError(f"{text!r} cannot be trained: name a model of your own, without a version")
+
+
+def _refuse_findings(dataset: Dataset) -> None:
+    said = [finding.said for finding in dataset.findings if finding.kind != "passed_over"]
+    if said:
+        raise SourceError(f"{dataset.name} has findings, and is to have none: {'; '.join(said)}")
