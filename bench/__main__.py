@@ -30,6 +30,7 @@ ALL = (
     "s3_listing",
     "results",
     "accuracy",
+    "training",
     "fuzz",
 )
 

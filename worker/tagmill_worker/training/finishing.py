@@ -11,6 +11,7 @@ from tagmill.registry import ModelVersion
 from tagmill.s3 import S3
 from tagmill.sources import readable
 from tagmill.thumbnails import Thumbnails
+from tagmill.version import __version__
 from tagmill_worker.training.asked import Request, Result, Surroundings
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.contents import Dataset
@@ -76,7 +77,7 @@ class Finishing:
     @property
     def _key(self) -> str:
         parts = (
-            self.request.name, self.request.fine_tune_blocks, self.request.seed,
+            __version__, self.request.name, self.request.fine_tune_blocks, self.request.seed,
             self.dataset.fingerprint, self.base.network.key,
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()

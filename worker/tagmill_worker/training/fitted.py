@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.s3 import S3
+from tagmill.version import __version__
 from tagmill_worker.fetch import Fetch, LocalFetch
 from tagmill_worker.training import fine_tuning
 from tagmill_worker.training.asked import Request, Surroundings
@@ -53,7 +54,7 @@ def fit_variant(
     """
     seen = base.seen(vectors.of(dataset.digests))
     training = ~dataset.is_holdout
-    key = repr((request.name, dataset.fingerprint, base.network.key))
+    key = repr((__version__, request.name, dataset.fingerprint, base.network.key))
     head = train_head(
         seen[training],
         dataset.labels[training],

@@ -90,6 +90,7 @@ class Checkpoint:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
+        self._best = path.with_name(f"{path.stem}-best.npz")
         self._key = key
         self._every_s = every_s
         self._clock = clock
@@ -99,7 +100,7 @@ class Checkpoint:
         """Bring a compiled model to where it was; the beginning where nothing sound is kept."""
         variables = _variables(model)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-            with np.load(self._path, allow_pickle=False) as kept:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 about = json.loads(str(kept["about"]))
                 values = [kept[f"v{i}"] for i in range(len(variables))]
             if about.pop("key") == self._key and all(
@@ -113,6 +114,16 @@ class Checkpoint:
                 return progress
         return Progress()
 
+    def keep_best(self, model: Any) -> None:
+        """Keep the weights as the best so far."""
+        best = model.get_weights()
+        self._write(self._best, {f"w{i}": weights for i, weights in enumerate(best)})
+
+    def load_best(self, model: Any) -> None:
+        """Bring a model to the best weights that were kept."""
+        with np.load(self._best, allow_pickle=False) as kept:
+            model.set_weights([kept[f"w{i}"] for i in range(len(kept.files))])
+
     def save(self, model: Any, progress: Progress, *, now: bool = False) -> None:
         """Write the file, whole or not at all, if it is time for that.
 
@@ -122,17 +133,20 @@ class Checkpoint:
         if not now and self._clock() - self._written_at < self._every_s:
             return
         about = json.dumps({**vars(progress), "key": self._key})
-        output = io.BytesIO()
         arrays = {f"v{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
-        np.savez(output, allow_pickle=False, about=np.array(about), **arrays)
-        partial = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(output.getbuffer())
-            partial.replace(self._path)
-        except OSError as error:
-            raise StoreFull(f"{self._path} cannot be written: {error.strerror}") from error
+        self._write(self._path, {**arrays, "about": np.array(about)})
         self._written_at = self._clock()
+
+    def _write(self, path: Path, arrays: dict[str, Any]) -> None:
+        output = io.BytesIO()
+        np.savez(output, allow_pickle=False, **arrays)
+        partial = path.with_suffix(".new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(output.getbuffer())
+            partial.replace(path)
+        except OSError as error:
+            raise StoreFull(f"{path} cannot be written: {error.strerror}") from error
 
 
 def fit(
@@ -142,7 +156,7 @@ def fit(
     checkpoint: Checkpoint,
     moved: Callable[[int, int], None],
 ) -> Progress:
-    """Fit a compiled model.
+    """Fit a compiled model; with a validation part it ends with the weights that did best on it.
 
     Args:
         model: Keras', compiled.
@@ -161,7 +175,11 @@ def fit(
             checkpoint.save(model, progress)
             moved(number + 1, plan.epochs * plan.steps)
         _end_epoch(plan, progress)
+        if plan.validate is not None and progress.best_epoch == progress.epoch:
+            checkpoint.keep_best(model)
         checkpoint.save(model, progress, now=progress.is_done)
+    if plan.validate is not None:
+        checkpoint.load_best(model)
     return progress
 
 

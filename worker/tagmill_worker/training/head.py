@@ -33,9 +33,10 @@ class Recipe:
         dropout: share of them that a step goes without.
         rate: of learning (Adam, arXiv:1412.6980).
         decay: of weights (arXiv:1711.05101).
-        epochs: at the most.
-        patience: epochs without a lower loss on the validation part before it stops.
+        most_epochs: of a small set.
+        visits: of images, each counted in every epoch: large sets have fewer epochs.
         most_steps: of an epoch; larger sets have larger batches instead.
+        refits_below: images; a larger set can spare those by which training is stopped.
         seed: of all that is drawn.
     """
 
@@ -43,10 +44,19 @@ class Recipe:
     dropout: float = 0.5
     rate: float = 1e-3
     decay: float = 1e-2
-    epochs: int = 100
-    patience: int = 10
+    most_epochs: int = 100
+    visits: int = 200_000
     most_steps: int = 100
+    refits_below: int = 5_000
     seed: int = 0
+
+    def epochs(self, count: int) -> int:
+        """Epochs of a set, at the most: 8 to `most_epochs`."""
+        return min(max(8, self.visits // count), self.most_epochs)
+
+    def patience(self, count: int) -> int:
+        """Epochs without a lower loss on the validation part, after which training stops."""
+        return min(max(3, self.epochs(count) // 5), 10)
 
     def batch_size(self, count: int) -> int:
         """Images of a step: 32 to 512."""
@@ -80,9 +90,9 @@ def train_head(
     moved: Callable[[int, int], None],
     checkpoint_s: float = CHECKPOINT_S,
 ) -> Trained:
-    """Train a head: first without the validation part, for how long, and then on all.
+    """Train a head: without the validation part until its loss falls no more, and then on all.
 
-    A set of a hundred images cannot spare the fifth by which training is stopped.
+    A set of a hundred images cannot spare the fifth by which training is stopped; a large one can.
 
     Args:
         seen: as `Base.seen` gives it, of the images to train on.
@@ -98,17 +108,20 @@ def train_head(
     key = hashlib.sha256(repr((key, asdict(recipe), classes)).encode()).hexdigest()
     checkpoint = partial(Checkpoint, key=key, every_s=checkpoint_s)
     plan = partial(_plan, classes=classes, recipe=recipe)
-    epochs, losses = recipe.epochs // 2, []
+    losses: list[float] = []
+    epochs = recipe.epochs(len(labels)) // 2
     if is_validation.any() and not is_validation.all():
         model = new_head(seen.shape[1], classes, recipe)
         first = plan(
             seen[~is_validation],
             labels[~is_validation],
-            epochs=recipe.epochs,
+            epochs=recipe.epochs(len(labels)),
             validate=partial(_loss, model, seen[is_validation], labels[is_validation]),
         )
         found = fit(model, first, checkpoint=checkpoint(folder / "search.npz"), moved=moved)
         epochs, losses = found.best_epoch, found.losses
+        if len(labels) >= recipe.refits_below:
+            return Trained(model=model, epochs=epochs, losses=tuple(losses))
     model = new_head(seen.shape[1], classes, recipe)
     on_all = plan(seen, labels, epochs=epochs)
     fit(model, on_all, checkpoint=checkpoint(folder / "head.npz"), moved=moved)
@@ -159,7 +172,7 @@ def _plan(
         steps=-(-len(labels) // size),
         batches=batches,
         validate=validate,
-        patience=recipe.patience,
+        patience=recipe.patience(len(labels)),
         seed=recipe.seed,
     )
 
