@@ -5,24 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from tagmill.registry import ModelVersion
 from tagmill.settings import load_settings
+from tagmill.training import TrainingRequest
 from tagmill_worker.training.trainer import train
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """As the trainer takes it."""
-
-    name: str
-    dataset: str
-    fine_tune_blocks: int = 0
-    min_gain: float = 0.0
-    strict: bool = False
-    seed: int = 0
 
 
 def main(job: dict[str, str]) -> None:
@@ -40,7 +28,7 @@ def main(job: dict[str, str]) -> None:
     champion = int(job.get("champion", 0))
     settings = load_settings(roots=(Path(job["dataset"]),))
     result = train(
-        Request(name=job["name"], dataset=job["dataset"]),
+        TrainingRequest(name=job["name"], dataset=job["dataset"]),
         settings=settings,
         champion=ModelVersion(name=job["name"], number=champion) if champion else None,
         progress=tell,

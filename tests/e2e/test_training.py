@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.training import Request
 
 from tagmill.contract import Item
 from tagmill.registry import ModelVersion, Registry
 from tagmill.settings import load_settings
 from tagmill.sources import file_uri
+from tagmill.training import TrainingRequest
 from tagmill_worker.loading import Loader
 
 LEAST_ACCURACY = 0.95
@@ -28,7 +28,7 @@ def test_six_groups_are_learned_from_a_folder_each(
     shared = photos[0].parent.parent
     own = shutil.copytree(models, tmp_path / "models")  # other tests see no version of ours
     settings = load_settings(state_dir=tmp_path / "state", models=str(own), roots=(shared,))
-    request = Request(name="groups", dataset=str(shared / "groups"))
+    request = TrainingRequest(name="groups", dataset=str(shared / "groups"))
     stages: list[str] = []
     result = train(request, settings=settings, progress=lambda stage, *_: stages.append(stage))
     assert result.is_better

@@ -18,11 +18,11 @@ SMALL = 32
 KILLED_AT = (("head", 6), ("head", 14), ("probe", 0))
 
 
-def started(request: training.Request, state: Path) -> subprocess.Popen[str]:
+def started(request: training.TrainingRequest, state: Path) -> subprocess.Popen[str]:
     return training.start(request, state, small=SMALL, untrained=False)
 
 
-def finished(request: training.Request, state: Path) -> dict[str, Any]:
+def finished(request: training.TrainingRequest, state: Path) -> dict[str, Any]:
     process = started(request, state)
     told = list(training.steps(process))
     _, errors = process.communicate(timeout=120)
@@ -31,7 +31,7 @@ def finished(request: training.Request, state: Path) -> dict[str, Any]:
     return result
 
 
-def killed(request: training.Request, state: Path, stage: str, done: int) -> list[int]:
+def killed(request: training.TrainingRequest, state: Path, stage: str, done: int) -> list[int]:
     """Kill a training at a step; the steps of that stage that it told until then."""
     process = started(request, state)
     told = []
@@ -48,7 +48,9 @@ def killed(request: training.Request, state: Path, stage: str, done: int) -> lis
 
 
 def test_killed_three_times_a_training_ends_with_the_same_metrics(tmp_path: Path) -> None:
-    request = training.Request(dataset=str(draw_dataset(tmp_path / "set", 20)))
+    request = training.TrainingRequest(
+        name="shapes", dataset=str(draw_dataset(tmp_path / "set", 20))
+    )
     undisturbed = finished(request, tmp_path / "undisturbed")
     state = tmp_path / "killed"
     shutil.copytree(tmp_path / "undisturbed", state)

@@ -9,24 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """As the trainer takes it."""
-
-    name: str = "shapes"
-    dataset: str
-    fine_tune_blocks: int = 0
-    min_gain: float = 0.0
-    strict: bool = False
-    seed: int = 0
+from tagmill.training import TrainingRequest
 
 
-def start(request: Request, state: Path, **more: Any) -> subprocess.Popen[str]:
+def start(request: TrainingRequest, state: Path, **more: Any) -> subprocess.Popen[str]:
     """A training as a process of its own, a checkpoint after every step."""
     job = {"request": asdict(request), "state": str(state), **more}
     return subprocess.Popen(
@@ -54,7 +44,7 @@ def _main(job: dict[str, Any]) -> None:
     def tell(stage: str, done: int, total: int) -> None:
         print(json.dumps({"stage": stage, "done": done, "total": total}), flush=True)
 
-    state, request = Path(job["state"]), Request(**job["request"])
+    state, request = Path(job["state"]), TrainingRequest(**job["request"])
     models = job.get("models", str(state / "models"))
     settings = load_settings(
         state_dir=state, models=models, roots=(Path(request.dataset),), lanes=1

@@ -11,8 +11,8 @@ from tagmill.registry import ModelVersion
 from tagmill.s3 import S3
 from tagmill.sources import readable
 from tagmill.thumbnails import Thumbnails
+from tagmill.training import TrainingRequest, TrainingResult
 from tagmill.version import __version__
-from tagmill_worker.training.asked import Request, Result, Surroundings
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.contents import Dataset
 from tagmill_worker.training.dataset import Example
@@ -21,6 +21,7 @@ from tagmill_worker.training.fitted import Fitted
 from tagmill_worker.training.making import Built, built, publish, scores_model, write_card
 from tagmill_worker.training.probe import PROBE_IMAGES, Probed, probe
 from tagmill_worker.training.report import Facts, write_report
+from tagmill_worker.training.surroundings import Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Finishing:
         comparison: with it.
     """
 
-    request: Request
+    request: TrainingRequest
     where: Surroundings
     base: Base
     dataset: Dataset
@@ -47,7 +48,7 @@ class Finishing:
     champion: ModelVersion | None
     comparison: Comparison | None
 
-    def make(self) -> tuple[ModelVersion, Result]:
+    def make(self) -> tuple[ModelVersion, TrainingResult]:
         """Make the version, probe it, write its report and publish it, unless that was done."""
         registry, name = self.where.registry, self.request.name
         if (done := self._made_before()) is not None:
@@ -156,9 +157,9 @@ class Finishing:
             "min_gain": self.request.min_gain,
         }
 
-    def _result(self, version: ModelVersion, probed: Probed) -> Result:
+    def _result(self, version: ModelVersion, probed: Probed) -> TrainingResult:
         champion = self.champion
-        return Result(
+        return TrainingResult(
             said=self._said(probed),
             fingerprint=self.dataset.fingerprint,
             version=version.number,

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.s3 import S3
+from tagmill.training import TrainingRequest
 from tagmill.version import __version__
 from tagmill_worker.fetch import Fetch, LocalFetch
 from tagmill_worker.training import fine_tuning
-from tagmill_worker.training.asked import Request, Surroundings
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.contents import Dataset
 from tagmill_worker.training.features import Vectors
 from tagmill_worker.training.head import Recipe, train_head
 from tagmill_worker.training.making import logits_model
+from tagmill_worker.training.surroundings import Surroundings
 
 UNTRAINED_RATE, UNTRAINED_EPOCHS = 1e-3, 30
 
@@ -41,7 +42,7 @@ class Fitted:
 
 
 def fit_variant(
-    request: Request, where: Surroundings, base: Base, dataset: Dataset, vectors: Vectors
+    request: TrainingRequest, where: Surroundings, base: Base, dataset: Dataset, vectors: Vectors
 ) -> Fitted:
     """Train a model on a dataset, or go on where that was stopped.
 
@@ -95,7 +96,7 @@ def fit_variant(
     return Fitted(model=model, logits=logits, epochs=head.epochs, key=key)
 
 
-def _further(request: Request, base: Base) -> fine_tuning.Recipe | None:
+def _further(request: TrainingRequest, base: Base) -> fine_tuning.Recipe | None:
     if base.is_untrained:
         return fine_tuning.Recipe(
             blocks=fine_tuning.BLOCKS,

@@ -16,8 +16,8 @@ from tagmill.errors import SourceError, UsageError
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry, parse_model
 from tagmill.s3 import S3
 from tagmill.settings import Settings
+from tagmill.training import TrainingRequest, TrainingResult
 from tagmill_worker.builtin import build
-from tagmill_worker.training.asked import Request, Result, Surroundings
 from tagmill_worker.training.base import prepare_base
 from tagmill_worker.training.cache import VectorCache
 from tagmill_worker.training.calibration import softmax
@@ -29,6 +29,7 @@ from tagmill_worker.training.features import Features
 from tagmill_worker.training.finishing import Finishing
 from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
+from tagmill_worker.training.surroundings import Surroundings
 
 BASE = ModelVersion(name=BUILT_IN, number=1)
 
@@ -37,7 +38,7 @@ FOLDS = 5
 
 
 def train(
-    request: Request,
+    request: TrainingRequest,
     *,
     settings: Settings,
     champion: ModelVersion | None = None,
@@ -47,7 +48,7 @@ def train(
     base: ModelVersion = BASE,
     corrections: Mapping[str, str] | None = None,
     checkpoint_s: float = CHECKPOINT_S,
-) -> Result:
+) -> TrainingResult:
     """Train a version, measure it, and make it part of the registry. Others promote it.
 
     Args:
@@ -93,7 +94,7 @@ def train(
         _refuse_findings(dataset)
     if dataset.fingerprint == known_fingerprint:
         said = "the dataset is what it was at the last training: nothing to do"
-        return Result(said=said, fingerprint=dataset.fingerprint)
+        return TrainingResult(said=said, fingerprint=dataset.fingerprint)
     fitted = fit_variant(request, where, stand, dataset, vectors)
     truth = dataset.labels[dataset.is_holdout]
     evaluation = evaluate(fitted.logits, truth, dataset.classes, dataset.folds(FOLDS))

@@ -1,65 +1,15 @@
-"""What a training is asked for, what it comes to, and where it works."""
+"""Where a training works, whom it tells, and who may end it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from tagmill.errors import JobCancelled
 from tagmill.registry import Registry
 from tagmill.settings import Settings
-
-
-class Request(Protocol):
-    """What is to be trained."""
-
-    @property
-    def name(self) -> str:
-        """Of the model that a version is made of."""
-
-    @property
-    def dataset(self) -> str:
-        """As `list_dataset` takes it."""
-
-    @property
-    def fine_tune_blocks(self) -> int:
-        """How many of the base's top blocks are trained too."""
-
-    @property
-    def min_gain(self) -> float:
-        """Accuracy that the new version must have more than the champion."""
-
-    @property
-    def strict(self) -> bool:
-        """Any finding in the dataset stops the training."""
-
-    @property
-    def seed(self) -> int:
-        """Of all that is drawn."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What a training came to.
-
-    Attributes:
-        said: one sentence for a person.
-        fingerprint: of the dataset, in hex.
-        version: the number of the version that was made; ``None`` where the dataset is unchanged.
-        compared_with: the champion's number that it was measured against, if there was one.
-        is_better: so much that it is to be promoted, and passed its probe.
-        about: metrics, findings and the report's place, as JSON has it.
-    """
-
-    said: str
-    fingerprint: str
-    version: int | None = None
-    compared_with: int | None = None
-    is_better: bool = False
-    about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
