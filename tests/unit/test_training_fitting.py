@@ -96,7 +96,7 @@ def test_a_checkpoint_that_is_harmed_or_of_something_else_is_passed_over(
 def test_large_sets_have_larger_batches_and_fewer_epochs() -> None:
     recipe = Recipe()
     assert (recipe.batch_size(100), recipe.epochs(100), recipe.patience(100)) == (32, 100, 10)
-    assert (recipe.batch_size(20_000), recipe.epochs(20_000)) == (200, 10)
+    assert (recipe.batch_size(20_000), recipe.epochs(20_000)) == (200, 8)
     assert (recipe.batch_size(10**6), recipe.epochs(10**6), recipe.patience(10**6)) == (512, 8, 3)
 
 

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from tagmill.errors import ModelUnavailable
 from tagmill.registry import ModelVersion, Registry
 from tagmill_worker.images import Geometry
-from tagmill_worker.training.calibration import softmax
 from tagmill_worker.training.extracting import Network
 from tagmill_worker.training.runtime import convert, frameworks
 
@@ -67,7 +66,10 @@ class Base:
         roots: npt.NDArray[np.float32] = FEATURE_SCALE * np.sqrt(features + np.float32(_EPSILON))
         if not self.kernel.size:
             return roots
-        scores = softmax(features @ self.kernel + self.bias).astype(np.float32)
+        scores = features @ self.kernel + self.bias
+        scores -= scores.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
         flat = np.sqrt(np.sqrt(scores + np.float32(_LEAST_SCORE)))
         return np.concatenate([roots, BELIEF_SCALE * flat], axis=1)
 

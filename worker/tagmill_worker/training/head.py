@@ -45,7 +45,7 @@ class Recipe:
     rate: float = 1e-3
     decay: float = 1e-2
     most_epochs: int = 100
-    visits: int = 200_000
+    visits: int = 150_000
     most_steps: int = 100
     refits_below: int = 5_000
     seed: int = 0

@@ -18,7 +18,7 @@ from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.images import Geometry
 from tagmill_worker.training.dataset import clean_label
 from tagmill_worker.training.foreign import load_foreign
-from tagmill_worker.training.making import Built, built, publish, write_card
+from tagmill_worker.training.making import Built, built, check_name, publish, write_card
 from tagmill_worker.training.probe import Probed, judge
 from tagmill_worker.training.runtime import frameworks
 from tagmill_worker.training.scaling import SCALINGS, detect_scaling, pictures
@@ -54,6 +54,7 @@ def import_classifier(registry: Registry, name: str, foreign: Foreign) -> ModelV
         UsageError: if something must be said that the network does not tell.
         ModelUnavailable: if it cannot be run, saying why.
     """
+    check_name(name)
     if foreign.geometry not in GEOMETRIES:
         raise UsageError(f"geometry {foreign.geometry!r} is none of {', '.join(GEOMETRIES)}")
     labels = read_labels(foreign.labels)

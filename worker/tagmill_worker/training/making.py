@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagmill.errors import ModelUnavailable, StoreFull, VersionTaken
-from tagmill.registry import ModelVersion, Registry, sha256
+from tagmill.errors import ModelUnavailable, StoreFull, UsageError, VersionTaken
+from tagmill.registry import BUILT_IN, ModelVersion, Registry, parse_model, sha256
 from tagmill_worker.images import Geometry
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.runtime import convert, frameworks
@@ -35,6 +35,19 @@ class Built:
     folder: Path
     registry: Registry
     version: ModelVersion
+
+
+def check_name(text: str) -> None:
+    """Refuse a name that versions cannot be made of.
+
+    Raises:
+        UsageError: naming it.
+    """
+    name, number = parse_model(text)
+    if number is not None or name == BUILT_IN:
+        raise UsageError(
+            f"no version of {text!r} can be made: name a model of your own, without a version"
+        )
 
 
 def logits_model(base: Base, network: Any, head: Any) -> Any:

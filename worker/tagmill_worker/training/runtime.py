@@ -35,10 +35,17 @@ def convert(model: Any, input_size: int) -> bytes:
     Args:
         model: Keras', uint8 ``(N, H, W, 3)`` in.
         input_size: H and W.
+
+    Raises:
+        ModelUnavailable: if lanes' runtime has nothing for one of its layers.
     """
     _, tf = frameworks()
     shape = tf.TensorSpec((1, input_size, input_size, 3), tf.uint8, name="images")
     graph = tf.function(lambda images: model(images, training=False)).get_concrete_function(shape)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], model)
     converter.experimental_lower_to_saved_model = False  # takes four times as long, for the same
-    return bytes(converter.convert())
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # the converter has errors of its own, and lets others through
+        reason = " ".join(str(error).split())[:300]
+        raise ModelUnavailable(f"it cannot be converted for lanes: {reason}") from error

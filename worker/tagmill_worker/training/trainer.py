@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from tagmill.errors import SourceError, UsageError
-from tagmill.registry import BUILT_IN, ModelVersion, open_registry, parse_model
+from tagmill.errors import SourceError
+from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.training import TrainingRequest, TrainingResult
@@ -29,6 +29,7 @@ from tagmill_worker.training.features import Features
 from tagmill_worker.training.finishing import Finishing
 from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
+from tagmill_worker.training.making import check_name
 from tagmill_worker.training.surroundings import Surroundings
 
 BASE = ModelVersion(name=BUILT_IN, number=1)
@@ -69,7 +70,7 @@ def train(
         StoreFull: if there is no room left.
         JobCancelled: if somebody cancelled it.
     """
-    _check_name(request.name)
+    check_name(request.name)
     registry = open_registry(settings)
     where = Surroundings(
         settings=settings,
@@ -118,12 +119,6 @@ def train(
     shutil.rmtree(where.work(fitted.key), ignore_errors=True)
     where.moved("done", 1, 1)
     return result
-
-
-def _check_name(text: str) -> None:
-    name, number = parse_model(text)
-    if number is not None or name == BUILT_IN:
-        raise UsageError(f"{text!r} cannot be trained: name a model of your own, without a version")
 
 
 def _refuse_findings(dataset: Dataset) -> None:
