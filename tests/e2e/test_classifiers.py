@@ -39,3 +39,23 @@ def test_litert_and_keras_agree_and_are_right(
             for row, path in zip(scores, photos, strict=True)
         ]
         assert np.mean(right) >= 0.88
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's own
+def test_a_network_tells_what_it_expects_pixels_to_be(models: Path) -> None:
+    from tagmill_worker.training.foreign import load_foreign
+    from tagmill_worker.training.runtime import frameworks
+    from tagmill_worker.training.scaling import detect_scaling
+
+    model = load_foreign(Registry(models).path(VERSION) / "model.keras")
+    assert detect_scaling(model, 224) == "inside"
+    network = model.layers[-1]
+    assert detect_scaling(network, 224) == "-1..1"
+    keras, _ = frameworks()
+    first = next(x for x in network.layers if isinstance(x, keras.layers.Conv2D))
+    after = next(x for x in network.layers if isinstance(x, keras.layers.BatchNormalization))
+    (kernel,), (gamma, beta, mean, variance) = first.get_weights(), after.get_weights()
+    after.set_weights([gamma, beta, mean + kernel.sum(axis=(0, 1, 2)), variance])
+    for scaling, factor in (("0..1", 2.0), ("inside", 1 / 127.5)):  # the same network, of others
+        first.set_weights([kernel * factor])
+        assert detect_scaling(network, 224) == scaling

@@ -105,8 +105,8 @@ def make_dataset(listed: Listed, read: Sequence[Read]) -> Dataset:
     if len(classes) < 2:
         said = "; ".join(finding.said for finding in findings if finding.kind != "passed_over")
         raise SourceError(
-            f"{listed.name} leaves {len(classes)} of the two classes that a classifier needs: "
-            f"{said}"
+            f"{readable(listed.name)} leaves {len(classes)} of the two classes that a classifier "
+            f"needs: {said}"
         )
     return _split(listed.name, classes, kept, findings)
 
@@ -123,7 +123,7 @@ def _split(
         missing = sorted(set(range(len(classes))) - set(labels[chosen].tolist()))
         if len(missing) == len(classes) or (missing and what != "holdout"):
             raise SourceError(
-                f"{name}: by the hash of their content the {what} has no image of "
+                f"{readable(name)}: by the hash of their content the {what} has no image of "
                 f"{_named([classes[i] for i in missing])}: add images"
             )
         if missing:

@@ -111,8 +111,8 @@ def list_dataset(
     if astray:
         said = f"{len(astray):,} images are in no folder of a class: {astray[0]}"
         findings.append(Finding(kind="astray", said=said, examples=tuple(astray[:_SHOWN])))
-    cleaned = _cleaned([*examples, *added], source.name)
-    _check_classes(cleaned, source.name)
+    cleaned = _cleaned([*examples, *added], readable(source.name))
+    _check_classes(cleaned, readable(source.name))
     return Listed(name=source.name, examples=tuple(cleaned), findings=tuple(findings))
 
 
@@ -174,7 +174,8 @@ def _in_manifest(source: Source, s3: S3) -> Iterator[tuple[str, str, str]]:
         )
     except ValueError as error:
         raise SourceError(
-            f"{source.name} was changed while it was read: begin again when it is complete"
+            f"{readable(source.name)} was changed while it was read: "
+            "begin again when it is complete"
         ) from error
 
 
@@ -191,14 +192,15 @@ def _manifest_text(name: str, s3: S3) -> str:
                 )
             data = path.read_bytes()
     except ItemError as error:
-        raise SourceError(f"{name}: {error.message}") from error
+        raise SourceError(f"{readable(name)}: {error.message}") from error
     except OSError as error:
-        raise SourceError(f"{name}: {error.strerror}") from error
+        raise SourceError(f"{readable(name)}: {error.strerror}") from error
     return data.decode("utf-8-sig", "surrogateescape")
 
 
-def _labels(text: str, name: str) -> Iterator[str]:
+def _labels(text: str, uri: str) -> Iterator[str]:
     """The label of each entry of a manifest, in the order in which `ManifestSource` lists them."""
+    name = readable(uri)
     if name.lower().endswith(".csv"):
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         if "label" not in (reader.fieldnames or []):

@@ -125,6 +125,8 @@ class Finishing:
         accuracy = f"accuracy {self.evaluation.accuracy} on {self.evaluation.images:,} images"
         if not probed.passed:
             return f"it failed its probe: {probed.said}; {accuracy}"
+        if self.champion is not None and self.champion == self._made_before():
+            return f"it is {self.champion} again, made of the same dataset: {accuracy}"
         if self.comparison is None:
             return f"the first of its name: {accuracy}"
         return f"{self.comparison.said(self.request.min_gain)}; {accuracy}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,9 @@ from pathlib import Path
 from tagmill.errors import JobCancelled
 from tagmill.registry import Registry
 from tagmill.settings import Settings
+
+KEPT_S = 7 * 86_400.0
+"""For how long the checkpoints of a training that was stopped are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,14 @@ class Surroundings:
             key: of all that it depends on.
         """
         return self.folder / "work" / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+    def tidy(self) -> None:
+        """Take away what trainings left that nobody went on with."""
+        oldest = time.time() - KEPT_S
+        for folder in self.folder.glob("work/*"):
+            with contextlib.suppress(OSError):
+                if folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def check(self) -> None:
         """End where somebody wants that.

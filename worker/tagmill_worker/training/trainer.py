@@ -16,6 +16,7 @@ from tagmill.errors import SourceError
 from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings
+from tagmill.sources import readable
 from tagmill.training import TrainingRequest, TrainingResult
 from tagmill_worker.builtin import build
 from tagmill_worker.training.base import prepare_base
@@ -79,6 +80,7 @@ def train(
         is_cancelled=is_cancelled,
         checkpoint_s=checkpoint_s,
     )
+    where.tidy()
     where.moved("listing", 0, 1)
     s3 = S3(settings)
     listed = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
@@ -124,4 +126,6 @@ def train(
 def _refuse_findings(dataset: Dataset) -> None:
     said = [finding.said for finding in dataset.findings if finding.kind != "passed_over"]
     if said:
-        raise SourceError(f"{dataset.name} has findings, and is to have none: {'; '.join(said)}")
+        raise SourceError(
+            f"{readable(dataset.name)} has findings, and is to have none: {'; '.join(said)}"
+        )
