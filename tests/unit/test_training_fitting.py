@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagmill_worker.training.fitting import class_weights, order
+from tagmill_worker.training.fitting import batches_of, class_weights
 from tagmill_worker.training.head import Recipe, Trained, train_head
 
 RECIPE = Recipe(units=16, rate=1e-2, most_epochs=12, most_steps=4)
@@ -100,12 +100,20 @@ def test_large_sets_have_larger_batches_and_fewer_epochs() -> None:
     assert (recipe.batch_size(10**6), recipe.epochs(10**6), recipe.patience(10**6)) == (512, 8, 3)
 
 
-def test_every_class_weighs_the_same_and_every_epoch_has_its_order() -> None:
-    labels = np.array([0] * 90 + [1] * 10)
-    found = class_weights(labels, 2)
+def test_every_class_weighs_the_same() -> None:
+    found = class_weights(np.array([0] * 90 + [1] * 10), 2)
     assert found[:90].sum() == pytest.approx(found[90:].sum())
-    assert (order(50, 1, 2) == order(50, 1, 2)).all()
-    assert (order(50, 1, 2) != order(50, 1, 3)).any()
+
+
+def test_every_epoch_has_its_order_and_batches_of_one_size() -> None:
+    def drawn(epoch: int, step: int = 0) -> list[list[int]]:
+        batches = list(batches_of(50, 8, seed=1, epoch=epoch, step=step))
+        assert {len(chosen) for chosen, _ in batches} == {8}
+        return [chosen[counts > 0].tolist() for chosen, counts in batches]
+
+    assert sorted(n for batch in drawn(2) for n in batch) == list(range(50))
+    assert drawn(2) == drawn(2) != drawn(3)
+    assert drawn(2, step=4) == drawn(2)[4:]
 
 
 def _dict(recipe: Recipe) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tagmill.settings import Settings
 from tagmill_worker.fetch import Fetch
 from tagmill_worker.images import Geometry, decode
 from tagmill_worker.training.dataset import Example
-from tagmill_worker.training.fitting import Batch, Checkpoint, Plan, class_weights, fit, order
+from tagmill_worker.training.fitting import Batch, Checkpoint, Plan, batches_of, class_weights, fit
 from tagmill_worker.training.runtime import frameworks
 
 BLOCKS = 17
@@ -144,11 +144,10 @@ def fine_tune(
     weights = class_weights(labels[chosen], classes)
 
     def batches(epoch: int, step: int) -> Iterator[Batch]:
-        ordered = order(len(chosen), recipe.seed, epoch)
-        for start in range(step * recipe.batch_size, len(ordered), recipe.batch_size):
-            some = ordered[start : start + recipe.batch_size]
-            pixels = images.varied(chosen[some].tolist(), seed=recipe.seed, epoch=epoch)
-            yield pixels, targets[some], weights[some]
+        size, seed = recipe.batch_size, recipe.seed
+        for some, counts in batches_of(len(chosen), size, seed=seed, epoch=epoch, step=step):
+            pixels = images.varied(chosen[some].tolist(), seed=seed, epoch=epoch)
+            yield pixels, targets[some], weights[some] * counts
 
     plan = Plan(
         epochs=recipe.epochs,

@@ -209,9 +209,21 @@ def _seed_dropout(model: Any, seed: int, step: int) -> None:
             layer.seed_generator.state.assign([seed, step])
 
 
-def order(count: int, seed: int, epoch: int) -> Any:
-    """The order of an epoch: drawn from its number alone."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def batches_of(
+    count: int, size: int, *, seed: int, epoch: int, step: int
+) -> Iterator[tuple[Any, Any]]:
+    """The images of each batch of an epoch, from a step on, in an order drawn from its number.
+
+    All batches are of one size, for graphs of two shapes round differently: the last one is filled
+    up with images that do not count.
+
+    Yields:
+        Numbers of images, and 1 for those that count, else 0 (float32).
+    """
+    ordered = np.random.default_rng([seed, epoch]).permutation(count)
+    for start in range(step * size, count, size):
+        places = np.arange(start, start + size)
+        yield ordered[places % count], (places < count).astype(np.float32)
 
 
 def class_weights(labels: Any, classes: int) -> Any:

@@ -17,9 +17,9 @@ from tagmill_worker.training.fitting import (
     Batch,
     Checkpoint,
     Plan,
+    batches_of,
     class_weights,
     fit,
-    order,
 )
 from tagmill_worker.training.runtime import frameworks
 
@@ -162,10 +162,9 @@ def _plan(
     weights = class_weights(labels, classes)
 
     def batches(epoch: int, step: int) -> Iterator[Batch]:
-        ordered = order(len(labels), recipe.seed, epoch)
-        for start in range(step * size, len(ordered), size):
-            chosen = ordered[start : start + size]
-            yield seen[chosen], targets[labels[chosen]], weights[chosen]
+        drawn = batches_of(len(labels), size, seed=recipe.seed, epoch=epoch, step=step)
+        for chosen, counts in drawn:
+            yield seen[chosen], targets[labels[chosen]], weights[chosen] * counts
 
     return Plan(
         epochs=epochs,
