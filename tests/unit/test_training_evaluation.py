@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tagmill_worker.training.calibration import calibrate, calibration_error, softmax, temperature
-from tagmill_worker.training.evaluation import compare, evaluate, wilson
+from tagmill_worker.training.evaluation import compare, evaluate, newcombe, wilson
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -87,3 +87,30 @@ def test_a_challenger_is_better_where_it_surely_is_and_by_enough(
     assert "pets@1" in said
     assert "95 %" in said
     assert said.startswith("better") is is_better
+
+
+def test_the_interval_of_a_gain_is_that_of_a_worked_example() -> None:
+    # Altman and others, Statistics with Confidence (2000), table 6.2
+    found = newcombe(14, 5, 0, 22)
+    assert (round(found.value, 3), round(found.low, 3), round(found.high, 3)) == (
+        0.122, 0.011, 0.226,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("apart", [(0.15, 0.0), (0.1, 0.05), (0.02, 0.2)])
+@pytest.mark.parametrize("images", [30, 200])
+def test_the_interval_of_a_gain_holds_in_95_of_100_cases(
+    images: int, apart: tuple[float, float]
+) -> None:
+    won, lost = apart
+    shares = [0.9 * (1 - won - lost), won, lost, 0.1 * (1 - won - lost)]
+    drawn = np.random.default_rng(7).multinomial(images, shares, size=2_000)
+    found = [newcombe(*(int(count) for count in counts)) for counts in drawn]
+    holds = [gain.low <= won - lost <= gain.high for gain in found]
+    assert np.mean(holds) > 0.93
+    assert all(gain.low <= gain.value <= gain.high for gain in found)
+
+
+def test_few_images_make_no_challenger_surely_better() -> None:
+    assert not compare(*verdict(4, 0, 24), name="pets@1").is_better(0.0)
+    assert newcombe(0, 0, 0, 0).low == -1.0

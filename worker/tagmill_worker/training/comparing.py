@@ -1,4 +1,4 @@
-"""A new version against the champion, on the holdout that neither was trained on."""
+"""A new version against the champion, on the holdout of the new one's dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tagmill_worker.training.contents import Dataset
 from tagmill_worker.training.evaluation import Comparison, compare
 from tagmill_worker.training.extracting import Network
 from tagmill_worker.training.features import Features
+from tagmill_worker.training.making import IMPORTED
 
 
 def against(
@@ -42,13 +43,15 @@ def against(
         labels[int(vectors.by_digest[digest].argmax())] if there else ""
         for digest, there in zip(digests, is_there, strict=True)
     ]
+    known = set(labels)
     ours = logits.argmax(axis=1) == dataset.labels[dataset.is_holdout]
-    theirs = np.array([a == b for a, b in zip(said, truth, strict=True)])
+    theirs = np.array([a == b for a, b in zip(said, truth, strict=True)], np.bool_)
     return compare(
         ours[is_there],
         theirs[is_there],
         name=str(champion),
-        unknown=sum(label not in set(labels) for label in truth),
+        unknown=sum(label not in known for label in truth),
+        is_imported=IMPORTED in registry.card(champion).about,
     )
 
 

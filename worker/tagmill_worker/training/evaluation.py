@@ -132,6 +132,7 @@ class Comparison:
         only_champion: those that only the champion does.
         gain: in accuracy, with the interval of that.
         unknown: images of classes that the champion does not know, and so gets wrong.
+        is_imported: the champion is somebody else's, who may have trained it on these images.
     """
 
     champion: str
@@ -141,6 +142,7 @@ class Comparison:
     only_champion: int
     gain: Interval
     unknown: int = 0
+    is_imported: bool = False
 
     def is_better(self, min_gain: float) -> bool:
         """True where the gain is large enough, and surely one."""
@@ -166,35 +168,64 @@ def compare(
     *,
     name: str,
     unknown: int = 0,
+    is_imported: bool = False,
 ) -> Comparison:
     """Compare two versions by which images each of them tells.
-
-    Only images that one of both tells speak for either (McNemar, 1947, doi:10.1007/BF02295996);
-    the interval of the gain is Wilson's of their share.
 
     Args:
         challenger: for each image, whether its best label is right.
         champion: the same, image by image.
         name: the champion's.
         unknown: as in `Comparison`.
+        is_imported: as in `Comparison`.
     """
     won = int((challenger & ~champion).sum())
     lost = int((champion & ~challenger).sum())
-    images, apart = len(challenger), won + lost
-    share = wilson(won, apart)
-    scale = apart / images if images else 0.0
+    both = int((challenger & champion).sum())
+    images = len(challenger)
     return Comparison(
         champion=name,
         images=images,
         champion_accuracy=float(champion.mean()) if images else 0.0,
         only_challenger=won,
         only_champion=lost,
-        gain=Interval(
-            value=(won - lost) / images if images else 0.0,
-            low=(2 * share.low - 1) * scale,
-            high=(2 * share.high - 1) * scale,
-        ),
+        gain=newcombe(both, won, lost, images - both - won - lost),
         unknown=unknown,
+        is_imported=is_imported,
+    )
+
+
+def newcombe(both: int, won: int, lost: int, neither: int) -> Interval:
+    """The difference of two shares of the same things, with its interval.
+
+    Method 10 of Newcombe, 1998, "Improved confidence intervals for the difference between binomial
+    proportions based on paired data" (Statistics in Medicine 17, 2635-2650): Wilson's intervals of
+    both shares, put together as their correlation allows.
+
+    Args:
+        both: things of both shares.
+        won: of the first alone.
+        lost: of the second alone.
+        neither: of none.
+    """
+    of = both + won + lost + neither
+    if of == 0:
+        return Interval(value=0.0, low=-1.0, high=1.0)
+    first, second = wilson(both + won, of), wilson(both + lost, of)
+    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
+    together: float = both * neither - won * lost
+    if together > 0:
+        together = max(together - of / 2, 0.0)
+    correlation = together / sqrt(product) if product else 0.0
+
+    def spread(one: float, other: float) -> float:
+        return sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
+
+    value = (won - lost) / of
+    return Interval(
+        value=value,
+        low=value - spread(first.value - first.low, second.high - second.value),
+        high=value + spread(first.high - first.value, second.value - second.low),
     )
 
 

@@ -18,7 +18,7 @@ from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.images import Geometry
 from tagmill_worker.training.dataset import clean_label
 from tagmill_worker.training.foreign import load_foreign
-from tagmill_worker.training.making import Built, built, check_name, publish, write_card
+from tagmill_worker.training.making import IMPORTED, Built, built, check_name, publish, write_card
 from tagmill_worker.training.probe import Probed, judge
 from tagmill_worker.training.runtime import frameworks
 from tagmill_worker.training.scaling import SCALINGS, detect_scaling, pictures
@@ -70,7 +70,7 @@ def import_classifier(registry: Registry, name: str, foreign: Foreign) -> ModelV
             if not probed.passed:
                 raise ModelUnavailable(f"{foreign.path} cannot be run by lanes: {probed.said}")
             about = {
-                "imported_from": foreign.path.name,
+                IMPORTED: foreign.path.name,
                 "imported_sha256": sha256(foreign.path),
                 "scaling": scaling,
                 "probe": asdict(probed),

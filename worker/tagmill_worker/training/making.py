@@ -21,6 +21,9 @@ from tagmill_worker.training.runtime import convert, frameworks
 
 FILES = ("labels.csv", "model.keras", "model.tflite")
 
+IMPORTED = "imported_from"
+"""The field of a card that says whose file a version was made of, where it was not trained here."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
