@@ -78,18 +78,22 @@ def test_what_was_stopped_anywhere_ends_with_the_same_weights(
     assert same(whole, trained(tmp_path / "stopped", recipe=recipe))
 
 
-@pytest.mark.parametrize("harm", ["cut", "other"])
+@pytest.mark.parametrize("harm", ["cut", "other", "best"])
 def test_a_checkpoint_that_is_harmed_or_of_something_else_is_passed_over(
     tmp_path: Path, harm: str
 ) -> None:
     whole = trained(tmp_path / "whole")
-    if harm == "cut":
+    if harm == "other":
+        trained(tmp_path / "a", recipe=Recipe(**{**_dict(RECIPE), "seed": 3}))
+    else:
         with pytest.raises(Stopped):
             trained(tmp_path / "a", stop_at=9)
-        path = tmp_path / "a" / "search.npz"
-        path.write_bytes(path.read_bytes()[:300])
-    else:
-        trained(tmp_path / "a", recipe=Recipe(**{**_dict(RECIPE), "seed": 3}))
+        if harm == "cut":
+            path = tmp_path / "a" / "search.npz"
+            path.write_bytes(path.read_bytes()[:300])
+        else:  # as if another training's were there
+            (best,) = (tmp_path / "a").glob("search-best-*.npz")
+            best.rename(tmp_path / "a" / "search-best-other.npz")
     assert same(whole, trained(tmp_path / "a"))
 
 

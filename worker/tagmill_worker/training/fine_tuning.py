@@ -23,9 +23,6 @@ from tagmill_worker.training.dataset import Example
 from tagmill_worker.training.fitting import Batch, Checkpoint, Plan, batches_of, class_weights, fit
 from tagmill_worker.training.runtime import frameworks
 
-BLOCKS = 17
-"""Inverted residuals of MobileNetV2 (arXiv:1801.04381, table 2)."""
-
 _BLOCK = re.compile(r"block_(\d+)_")
 
 Pixels = npt.NDArray[np.uint8]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.s3 import S3
-from tagmill.training import TrainingRequest
+from tagmill.training import MOST_BLOCKS, TrainingRequest
 from tagmill.version import __version__
 from tagmill_worker.fetch import Fetch, LocalFetch
 from tagmill_worker.training import fine_tuning
@@ -99,7 +99,7 @@ def fit_variant(
 def _further(request: TrainingRequest, base: Base) -> fine_tuning.Recipe | None:
     if base.is_untrained:
         return fine_tuning.Recipe(
-            blocks=fine_tuning.BLOCKS,
+            blocks=MOST_BLOCKS,
             rate=UNTRAINED_RATE,
             epochs=UNTRAINED_EPOCHS,
             normalises=True,

@@ -76,7 +76,7 @@ class Checkpoint:
 
     Args:
         path: its folder need not exist.
-        key: of everything that the fitting depends on: another one's file is passed over.
+        key: of everything that the fitting depends on, in hex: another one's file is passed over.
         every_s: seconds between two writes.
         clock: seconds, monotonic.
     """
@@ -90,7 +90,7 @@ class Checkpoint:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
-        self._best = path.with_name(f"{path.stem}-best.npz")
+        self._best = path.with_name(f"{path.stem}-best-{key[:16]}.npz")
         self._key = key
         self._every_s = every_s
         self._clock = clock
@@ -107,9 +107,11 @@ class Checkpoint:
                 value.shape == tuple(variable.shape)
                 for value, variable in zip(values, variables, strict=True)
             ):
+                progress = Progress(**about)
+                if progress.losses and not self._best.is_file():
+                    return Progress()
                 for variable, value in zip(variables, values, strict=True):
                     variable.assign(value)
-                progress = Progress(**about)
                 log.info("fitting goes on, epoch=%d step=%d", progress.epoch, progress.step)
                 return progress
         return Progress()
