@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
 import unicodedata
@@ -14,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from tagmill.errors import ItemError, SourceError
+from tagmill.errors import SourceError
 from tagmill.s3 import S3
-from tagmill.settings import MIB, Settings
+from tagmill.settings import Settings
 from tagmill.sources import Source, open_source, path_of, printable, readable
 from tagmill.sources.manifest import ManifestSource
+from tagmill_worker.training.manifest import in_manifest
 
 MOST_CLASSES = 1_000
 """As many as ImageNet has, which the base was made for."""
@@ -26,7 +24,9 @@ MOST_CLASSES = 1_000
 LEAST_IMAGES = 5
 """Of a class, different ones: with fewer, the holdout and what is trained on have none to share."""
 
-MOST_MANIFEST_BYTES = 512 * MIB
+MOST_IMAGES = 500_000
+"""What is seen of them lies in memory: some 15 KiB of each."""
+
 MOST_LABEL_CHARACTERS = 100
 
 _CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -97,11 +97,11 @@ def list_dataset(
     _check_roots(source.name, settings.roots)
     astray: list[str] = []
     is_manifest = isinstance(source, ManifestSource)
-    found = _in_manifest(source, s3) if is_manifest else _in_folders(source, astray)
+    found = in_manifest(source, s3) if is_manifest else _in_folders(source, astray)
     corrected = dict(corrections or {})
     examples = [
         Example(uri=uri, version=version, label=corrected.pop(uri, label))
-        for uri, version, label in found
+        for uri, version, label in _limited(found, readable(source.name))
     ]
     added = [Example(uri=u, version="", label=label) for u, label in sorted(corrected.items())]
     findings = [
@@ -150,6 +150,15 @@ def _check_roots(name: str, roots: Iterable[Path]) -> None:
         )
 
 
+def _limited(found: Iterable[tuple[str, str, str]], name: str) -> Iterator[tuple[str, str, str]]:
+    for number, one in enumerate(found, 1):
+        if number > MOST_IMAGES:
+            raise SourceError(
+                f"{name} has more than {MOST_IMAGES:,} images, the limit of a dataset"
+            )
+        yield one
+
+
 def _in_folders(source: Source, astray: list[str]) -> Iterator[tuple[str, str, str]]:
     """Each image with the first folder on its way from the source's place."""
     prefix = source.name.rstrip("/") + "/"
@@ -163,72 +172,6 @@ def _in_folders(source: Source, astray: list[str]) -> Iterator[tuple[str, str, s
 
 def _unquoted(name: str) -> str:
     return os.fsdecode(unquote_to_bytes(name))
-
-
-def _in_manifest(source: Source, s3: S3) -> Iterator[tuple[str, str, str]]:
-    labels = _labels(_manifest_text(source.name, s3), source.name)
-    try:
-        yield from (
-            (uri, version, label)
-            for (uri, version), label in zip(source.items(), labels, strict=True)
-        )
-    except ValueError as error:
-        raise SourceError(
-            f"{readable(source.name)} was changed while it was read: "
-            "begin again when it is complete"
-        ) from error
-
-
-def _manifest_text(name: str, s3: S3) -> str:
-    try:
-        if name.startswith("s3:"):
-            data, _ = s3.read(name, max_bytes=MOST_MANIFEST_BYTES)
-        else:
-            path = Path(path_of(name))
-            if path.stat().st_size > MOST_MANIFEST_BYTES:
-                raise SourceError(
-                    f"{path} has {path.stat().st_size:,} bytes, "
-                    f"the limit of a manifest is {MOST_MANIFEST_BYTES:,}"
-                )
-            data = path.read_bytes()
-    except ItemError as error:
-        raise SourceError(f"{readable(name)}: {error.message}") from error
-    except OSError as error:
-        raise SourceError(f"{readable(name)}: {error.strerror}") from error
-    return data.decode("utf-8-sig", "surrogateescape")
-
-
-def _labels(text: str, uri: str) -> Iterator[str]:
-    """The label of each entry of a manifest, in the order in which `ManifestSource` lists them."""
-    name = readable(uri)
-    if name.lower().endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        if "label" not in (reader.fieldnames or []):
-            raise SourceError(
-                f"{name} has no column 'label' among {reader.fieldnames or 'none'!s:.200}"
-            )
-        for row in reader:
-            yield row["label"] or ""
-    elif name.lower().endswith(".jsonl"):
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield _json_label(line, f"{name}, line {number}")
-    else:
-        raise SourceError(
-            f"{name}: a manifest of a dataset has labels: a .csv with the columns 'uri' and "
-            "'label', or a .jsonl with those keys"
-        )
-
-
-def _json_label(line: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{where}: not JSON: {error}") from error
-    label = row.get("label") if isinstance(row, dict) else None
-    if not isinstance(label, str):
-        raise SourceError(f"{where}: no text under 'label'")
-    return label
 
 
 def _cleaned(examples: list[Example], name: str) -> list[Example]:
