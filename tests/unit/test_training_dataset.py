@@ -14,8 +14,11 @@ from support.drawn import draw_dataset
 from tagmill.errors import SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
+from tagmill.sources import open_source
+from tagmill_worker.training import dataset as listing_of
 from tagmill_worker.training.contents import Dataset, Read, make_dataset
 from tagmill_worker.training.dataset import Example, Listed, list_dataset
+from tagmill_worker.training.manifest import in_manifest
 
 
 @pytest.fixture
@@ -104,6 +107,34 @@ def test_ten_thousand_classes_are_refused_with_the_limit(listing: Any, tmp_path:
         listing(tmp_path / "many.csv")
 
 
+def test_more_images_than_memory_is_meant_for_are_refused_with_the_limit(
+    listing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_of, "MOST_IMAGES", 5)
+    folder = draw_dataset(tmp_path / "set", 2)
+    (tmp_path / "list.csv").write_text("uri,label\n" + "a.png,a\nb.png,b\n" * 3)
+    for place in (folder, tmp_path / "list.csv"):
+        with pytest.raises(SourceError, match="more than 5 images, the limit of a dataset"):
+            listing(place)
+
+
+@pytest.mark.parametrize(
+    "rows", ["b.png,b\na.png,a\n", "a.png,b\nb.png,a\n", "a.png,a\n", '"a.png,a\n']
+)
+def test_a_manifest_that_is_rewritten_while_it_is_listed_is_refused(
+    settings: Settings, tmp_path: Path, rows: str
+) -> None:
+    manifest, s3 = tmp_path / "list.csv", S3(settings)
+    manifest.write_text("uri,label\na.png,a\nb.png,b\n")
+    source = open_source(str(manifest), leave_out=tmp_path / "state", s3=s3)
+    found = in_manifest(source, s3)
+    assert next(found)[2] == "a"
+    (tmp_path / "new.csv").write_text(f"uri,label\n{rows}")
+    (tmp_path / "new.csv").replace(manifest)
+    with pytest.raises(SourceError, match="was changed while it was read"):
+        list(found)
+
+
 def test_an_empty_folder_and_one_class_are_refused(listing: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="no labelled image"):
@@ -188,3 +219,12 @@ def test_unreadable_and_changed_images_are_told() -> None:
     assert kinds(dataset) == ["unreadable", "changed"]
     assert dataset.findings[0].examples == ("/d/cat/0.png: corrupt: the JPEG ends early",)
     assert len(dataset.digests) == 17
+
+
+def test_a_tenth_of_images_that_cannot_be_read_is_the_limit() -> None:
+    listed, contents = listed_of(cat=15, dog=15)
+    contents[:3] = [Read(error="not_found: the file is not there")] * 3
+    assert kinds(make_dataset(listed, contents)) == ["unreadable"]
+    contents[3] = contents[0]
+    with pytest.raises(SourceError, match=r"4 of 30 images.*that is 13\.3 %, the limit is 10 %"):
+        make_dataset(listed, contents)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.drawn import draw_dataset
 
+from tagmill.errors import MissingError
 from tagmill.registry import ModelVersion, Registry
 from tagmill.settings import Settings
 from tagmill.sources import file_uri, file_version
@@ -111,6 +112,28 @@ def test_an_image_that_ends_its_process_is_told_alone(
         "it ends the process that reads it"
     ]
     assert found.read[3].error
+
+
+def test_an_image_that_cannot_be_read_for_now_ends_the_work_and_what_was_done_is_kept(
+    compute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = tmp_path / "outage"
+    outage.mkdir()
+    (outage / "sitecustomize.py").write_text(
+        "from tagmill.contract import ErrorCode\n"
+        "from tagmill.errors import TransientItemError\n"
+        "from tagmill_worker.fetch.local import LocalFetch\n"
+        "def away(self, path):\n"
+        "    raise TransientItemError(ErrorCode.UNAVAILABLE, 'reading failed: no answer')\n"
+        "LocalFetch._read = away\n"
+    )
+    paths = sorted(draw_dataset(tmp_path / "set", 2).rglob("*.png"))
+    compute(paths[:3])
+    with monkeypatch.context() as away:
+        away.setenv("PYTHONPATH", str(outage))
+        with pytest.raises(MissingError, match=r"cannot be read for now .*no answer.* champion"):
+            compute(paths)
+    assert compute(paths).computed == 3
 
 
 def test_what_was_done_before_it_was_cancelled_is_kept(

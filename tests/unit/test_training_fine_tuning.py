@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from support.drawn import SHAPES, draw_dataset
 
-from tagmill.errors import SourceError
+from tagmill.contract import ErrorCode, Item
+from tagmill.errors import MissingError, SourceError, TransientItemError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import file_uri
-from tagmill_worker.fetch import Fetch, LocalFetch
+from tagmill_worker.fetch import Fetch, Fetched, LocalFetch
 from tagmill_worker.images import Geometry
 from tagmill_worker.training.dataset import Example
 from tagmill_worker.training.fine_tuning import Images, Recipe, fine_tune, predict_logits, thaw
@@ -119,3 +120,21 @@ def test_images_are_varied_by_seed_epoch_and_number_alone(images: Images, tmp_pa
     (tmp_path / "set" / "disc" / "000.png").unlink()
     with pytest.raises(SourceError, match="cannot any more"):
         images.plain([0])
+
+
+def test_an_outage_is_told_from_an_image_that_was_taken_away(settings: Settings) -> None:
+    tries = []
+
+    def away(item: Item) -> Fetched:
+        tries.append(item)
+        raise TransientItemError(ErrorCode.UNAVAILABLE, "no answer")
+
+    images = Images(
+        [Example(uri="file:///a.png", version="", label="a")],
+        fetch=away,
+        geometry=Geometry(size=SIZE),
+        settings=settings,
+    )
+    with pytest.raises(MissingError, match="/a.png cannot be read for now"):
+        images.plain([0])
+    assert len(tries) > 1

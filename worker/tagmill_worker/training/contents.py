@@ -17,6 +17,9 @@ from tagmill_worker.training.dataset import LEAST_IMAGES, Example, Finding, List
 HOLDOUT, VALIDATION = 0.2, 0.2
 """The holdout's part of all images, and that of the rest by which training is stopped early."""
 
+MOST_UNREADABLE = 0.1
+"""Of all images: with more, something is wrong where they lie, and not with them."""
+
 _SHOWN = 5
 
 
@@ -77,7 +80,8 @@ def make_dataset(listed: Listed, read: Sequence[Read]) -> Dataset:
     A content under two labels is left out, and so are classes that too few images are left of.
 
     Raises:
-        SourceError: if fewer than two classes remain, or the holdout is empty.
+        SourceError: if too many images cannot be read, fewer than two classes remain, or the
+            holdout is empty.
     """
     findings = [*listed.findings, *_unreadable(listed, read)]
     by_digest: dict[str, list[Example]] = defaultdict(list)
@@ -169,6 +173,11 @@ def _unreadable(listed: Listed, read: Sequence[Read]) -> list[Finding]:
     findings = []
     if failed:
         said = f"{len(failed):,} of {len(read):,} images cannot be read: {failed[0]}"
+        if len(failed) > MOST_UNREADABLE * len(read):
+            raise SourceError(
+                f"{readable(listed.name)}: {said}; that is {100 * len(failed) / len(read):.1f} %, "
+                f"the limit is {100 * MOST_UNREADABLE:.0f} %"
+            )
         findings.append(Finding(kind="unreadable", said=said, examples=tuple(failed[:_SHOWN])))
     if changed:
         said = (

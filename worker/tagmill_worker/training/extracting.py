@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -26,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from tagmill.contract import Item
-from tagmill.errors import ItemError, TagmillError
+from tagmill.errors import ItemError, TagmillError, TransientItemError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill_worker.chunk import READ_AHEAD
@@ -34,8 +33,8 @@ from tagmill_worker.classifiers import Classifier
 from tagmill_worker.classifiers.litert import LiteRTClassifier
 from tagmill_worker.fetch import Fetch, Fetched, LocalFetch, is_remote
 from tagmill_worker.images import Geometry, decode
-from tagmill_worker.patience import Patience
 from tagmill_worker.training.cache import Computed, VectorCache
+from tagmill_worker.training.outage import away, patient
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +88,9 @@ def extract(
         settings: limits, roots and how many processes.
         cache: the file of a `VectorCache` whose vectors are not computed again.
         check: called now and then; what it raises ends the work.
+
+    Raises:
+        MissingError: if an image cannot be read for now.
     """
     LiteRTClassifier(network.path)  # what is wrong with it is no image's fault
     blocks = [places[i : i + BLOCK_ITEMS] for i in range(0, len(places), BLOCK_ITEMS)]
@@ -187,9 +189,7 @@ class _Extractor:
         self._threads = ThreadPoolExecutor(READ_AHEAD)
 
     def run(self, block: Sequence[Place]) -> list[Extracted]:
-        patience = Patience(
-            self._fetch, moved=lambda: None, clock=time.perf_counter, sleep=time.sleep
-        )
+        patience = patient(self._fetch)
         items = [Item(n=n, uri=uri, version=version) for n, (uri, version) in enumerate(block)]
         fetches: list[Callable[[], Fetched]] = [
             self._threads.submit(patience, item).result
@@ -214,6 +214,8 @@ class _Extractor:
             pixels = decode(fetched.data, geometry, max_pixels=limit).pixels
             vector = self._classifier.predict(pixels[None])[0]
             return Extracted(place=place, computed=replace(computed, vector=vector))
+        except TransientItemError as error:
+            raise away(place[0], error) from None
         except ItemError as error:
             return Extracted(place=place, error=f"{error.code}: {error.message}")
         except TagmillError:

@@ -65,6 +65,7 @@ class Features:
         An image whose version is known from an earlier time is not even read.
 
         Raises:
+            MissingError: if an image cannot be read for now.
             StoreFull: if there is no room left for what is computed.
         """
         places = list(dict.fromkeys((example.uri, example.version) for example in examples))

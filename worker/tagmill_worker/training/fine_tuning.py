@@ -15,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tagmill.contract import Item
-from tagmill.errors import ItemError, SourceError
+from tagmill.errors import ItemError, SourceError, TransientItemError
 from tagmill.settings import Settings
-from tagmill_worker.fetch import Fetch
+from tagmill.sources import readable
+from tagmill_worker.fetch import Fetched
 from tagmill_worker.images import Geometry, decode
+from tagmill_worker.patience import Patience
 from tagmill_worker.training.dataset import Example
 from tagmill_worker.training.fitting import Batch, Checkpoint, Plan, batches_of, class_weights, fit
+from tagmill_worker.training.outage import away, patient
 from tagmill_worker.training.runtime import frameworks
 
 _BLOCK = re.compile(r"block_(\d+)_")
@@ -60,7 +63,12 @@ class Images:
     """
 
     def __init__(
-        self, examples: Sequence[Example], *, fetch: Fetch, geometry: Geometry, settings: Settings
+        self,
+        examples: Sequence[Example],
+        *,
+        fetch: Callable[[Item], Fetched],
+        geometry: Geometry,
+        settings: Settings,
     ) -> None:
         self._examples = examples
         self._fetch = fetch
@@ -77,30 +85,35 @@ class Images:
 
         Raises:
             SourceError: if one cannot be read any more.
+            MissingError: if one cannot be read for now.
         """
-        return np.stack(list(self._threads.map(partial(self._read, self._geometry), numbers)))
+        read = partial(self._read, patient(self._fetch), self._geometry)
+        return np.stack(list(self._threads.map(read, numbers)))
 
     def varied(self, numbers: Sequence[int], *, seed: int, epoch: int) -> Pixels:
         """The same, cropped and flipped by what the seed, the epoch and the number give."""
+        fetch = patient(self._fetch)
 
         def one(number: int) -> Pixels:
             drawn = np.random.default_rng([seed, epoch, number])
-            wide, size = self._read(self._wider, number), self._geometry.size
+            wide, size = self._read(fetch, self._wider, number), self._geometry.size
             top, left = drawn.integers(0, len(wide) - size + 1, 2)
             pixels = wide[top : top + size, left : left + size]
             return pixels[:, ::-1] if drawn.random() < 0.5 else pixels
 
         return np.stack(list(self._threads.map(one, numbers)))
 
-    def _read(self, geometry: Geometry, number: int) -> Pixels:
+    def _read(self, fetch: Patience, geometry: Geometry, number: int) -> Pixels:
         example = self._examples[number]
         item = Item(n=number, uri=example.uri, version=example.version)
         try:
-            return decode(self._fetch(item).data, geometry, max_pixels=self._max_pixels).pixels
+            return decode(fetch(item).data, geometry, max_pixels=self._max_pixels).pixels
+        except TransientItemError as error:
+            raise away(example.uri, error) from error
         except ItemError as error:
             raise SourceError(
-                f"{example.uri} could be read before and cannot any more ({error.message}): "
-                "begin again when the dataset is left alone"
+                f"{readable(example.uri)} could be read before and cannot any more "
+                f"({error.message}): begin again when the dataset is left alone"
             ) from error
 
 
