@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from tagmill.contract import ErrorCode, Item
 from tagmill.errors import MissingError, PermanentItemError, SourceError, TransientItemError
 from tagmill.s3 import MOST_READ_S, S3, parse_s3_uri, s3_uri
-from tagmill.s3.client import _read_body
+from tagmill.s3.body import read_body
 from tagmill.s3.failures import translated
 from tagmill.settings import load_settings
 from tagmill.sources import open_source
@@ -188,17 +188,17 @@ class Body(io.BytesIO):
 def test_a_body_is_held_to_its_length_the_limit_and_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert _read_body(Body(b"12345"), 5, 10) == _read_body(Body(b"12345"), None, 10) == b"12345"
+    assert read_body(Body(b"12345"), 5, 10) == read_body(Body(b"12345"), None, 10) == b"12345"
     with pytest.raises(TransientItemError, match="ended after 5 of 9 bytes"):
-        _read_body(Body(b"12345"), 9, 10)
+        read_body(Body(b"12345"), 9, 10)
     for size in (11, None):
         with pytest.raises(PermanentItemError) as caught:
-            _read_body(Body(b"x" * 11), size, 10)
+            read_body(Body(b"x" * 11), size, 10)
         assert caught.value.code is ErrorCode.TOO_LARGE
     clock = iter([0.0, MOST_READ_S + 1])
-    monkeypatch.setattr("tagmill.s3.client.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tagmill.s3.body.time.monotonic", lambda: next(clock))
     with pytest.raises(TransientItemError, match="given up"):
-        _read_body(Body(b"12345"), 5, 10)
+        read_body(Body(b"12345"), 5, 10)
 
 
 def test_wrong_endpoints_are_one_clear_error_without_their_password(

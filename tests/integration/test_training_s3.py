@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from support.drawn import SHAPES, draw
 
-from tagmill.errors import SourceError
+from tagmill.errors import MissingError, SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
-from tagmill_worker.training.dataset import list_dataset
+from tagmill_worker import patience
+from tagmill_worker.training.dataset import Example, Listed, list_dataset
+from tagmill_worker.training.versions import with_versions
 
 
 def upload(bucket: Any, count: int) -> None:
@@ -45,3 +47,31 @@ def test_a_manifest_in_s3_has_labels(settings: Settings, bucket: Any) -> None:
 def test_a_bucket_that_is_not_there_is_a_sentence(settings: Settings, bucket: Any) -> None:
     with pytest.raises(SourceError, match="not there"):
         list_dataset(f"s3://{bucket.name}-not/set/", settings=settings, s3=S3(settings))
+
+
+def test_objects_of_a_manifest_have_versions_so_that_none_is_read_again(
+    settings: Settings, bucket: Any
+) -> None:
+    upload(bucket, 1)
+    rows = "".join(f"{shape} ü/0.png,{shape}\n" for shape in SHAPES)
+    bucket.put_object(Key="set/list.csv", Body=f"uri,label\n{rows}gone.png,disc\n".encode())
+    s3 = S3(settings)
+    named = list_dataset(f"s3://{bucket.name}/set/list.csv", settings=settings, s3=s3)
+    checks: list[None] = []
+    listed = with_versions(named, s3, check=lambda: checks.append(None))
+    *there, gone = listed.examples
+    assert [s3.read(e.uri, max_bytes=10**6)[1] for e in there] == [e.version for e in there]
+    assert gone.version == ""
+    assert checks
+    assert with_versions(listed, s3, check=lambda: None).examples == listed.examples
+
+
+def test_an_outage_ends_a_training_and_shrinks_no_dataset(
+    settings: Settings, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(patience, "OUTAGE_S", 0.0)
+    examples = (Example(uri="s3://b/a.png", version="", label="a"),)
+    named = Listed(name="s3://b/list.csv", examples=examples)
+    with pytest.raises(MissingError, match=r"s3://b/a\.png cannot be read for now"):
+        with_versions(named, S3(settings), check=lambda: None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tagmill.s3.client import MOST_READ_S, S3
+from tagmill.s3.body import MOST_READ_S
+from tagmill.s3.client import S3
 from tagmill.s3.listing import ListedObject
 from tagmill.s3.uri import parse_s3_uri, s3_uri, version_of
 

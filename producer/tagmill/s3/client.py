@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -19,8 +18,8 @@ from tagmill.errors import (
     MissingError,
     PermanentItemError,
     SourceError,
-    TransientItemError,
 )
+from tagmill.s3.body import read_body
 from tagmill.s3.failures import SECRET, errors, is_denied, is_lost_race, translated
 from tagmill.s3.listing import ListedObject, listed, plainly
 from tagmill.s3.uri import parse_s3_uri, s3_uri, version_of
@@ -31,12 +30,6 @@ ATTEMPTS = 4
 """Of a request, by botocore's adaptive mode, which also slows down when it is throttled."""
 
 POOL_CONNECTIONS = 32
-
-MOST_READ_S = 120.0
-"""For how long an object may take: a server that sends a byte now and then is no better than one
-that sends none."""
-
-_PIECE_BYTES = 1 << 18
 
 
 class S3:
@@ -96,12 +89,26 @@ class S3:
             answer = self._client.get_object(Bucket=bucket, Key=key, **self._payer())
             # Not the body's own context: that is of the stream beneath, which checks no checksum.
             with contextlib.closing(answer["Body"]) as body:
-                data = _read_body(body, answer.get("ContentLength"), max_bytes)
+                data = read_body(body, answer.get("ContentLength"), max_bytes)
         except errors(RecursionError) as error:
             if type(error).__name__ == "NoCredentialsError":
                 self._forget_client()
             raise translated(error) from error
         return data, version_of(len(data), answer.get("ETag", ""))
+
+    def version(self, uri: str) -> str:
+        """An object's version, as reading it would give it.
+
+        Raises:
+            PermanentItemError: what is wrong with the object.
+            TransientItemError: if asking failed in a way that may pass.
+        """
+        bucket, key = self._parsed(uri)
+        try:
+            answer = self._client.head_object(Bucket=bucket, Key=key, **self._payer())
+        except errors(RecursionError) as error:
+            raise translated(error) from error
+        return version_of(answer["ContentLength"], answer.get("ETag", ""))
 
     def fetch(self, uri: str, output: IO[bytes]) -> None:
         """Write an object's bytes to a file, in parts where it is large.
@@ -219,30 +226,6 @@ class S3:
 
     def _payer(self) -> dict[str, str]:
         return {"RequestPayer": "requester"} if self._settings.s3_requester_pays else {}
-
-
-def _read_body(body: Any, size: int | None, max_bytes: int) -> bytes:
-    if size is not None and size > max_bytes:
-        raise PermanentItemError(
-            ErrorCode.TOO_LARGE, f"{size:,} bytes, the limit is {max_bytes:,} (TAGMILL_MAX_BYTES)"
-        )
-    began = time.monotonic()
-    data = bytearray()
-    while piece := body.read(_PIECE_BYTES):
-        data += piece
-        if len(data) > max_bytes:
-            raise PermanentItemError(
-                ErrorCode.TOO_LARGE, f"more than the limit of {max_bytes:,} bytes"
-            )
-        if time.monotonic() - began > MOST_READ_S:
-            raise TransientItemError(
-                ErrorCode.UNAVAILABLE, f"{len(data):,} bytes in {MOST_READ_S:.0f} s: given up"
-            )
-    if size is not None and len(data) < size:
-        raise TransientItemError(
-            ErrorCode.UNAVAILABLE, f"reading ended after {len(data):,} of {size:,} bytes"
-        )
-    return bytes(data)
 
 
 def _parse_timestamp(value: object) -> object:

@@ -32,6 +32,7 @@ from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
 from tagmill_worker.training.making import check_name
 from tagmill_worker.training.surroundings import Surroundings
+from tagmill_worker.training.versions import with_versions
 
 BASE = ModelVersion(name=BUILT_IN, number=1)
 
@@ -67,6 +68,7 @@ def train(
     Raises:
         UsageError: if no model can have the name.
         SourceError: if the dataset is none, or is to have no finding and has one.
+        MissingError: if images cannot be read for now.
         ModelUnavailable: if the base, the champion or the registry cannot be used.
         StoreFull: if there is no room left.
         JobCancelled: if somebody cancelled it.
@@ -83,7 +85,8 @@ def train(
     where.tidy()
     where.moved("listing", 0, 1)
     s3 = S3(settings)
-    listed = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
+    named = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
+    listed = with_versions(named, s3, check=where.check)
     where.moved("base", 0, 1)
     if base == BASE:
         build(registry, settings.weights)
