@@ -135,6 +135,6 @@ def test_an_outage_is_told_from_an_image_that_was_taken_away(settings: Settings)
         geometry=Geometry(size=SIZE),
         settings=settings,
     )
-    with pytest.raises(MissingError, match="/a.png cannot be read for now"):
+    with pytest.raises(MissingError, match=r"/a\.png cannot be read for now"):
         images.plain([0])
     assert len(tries) > 1

@@ -14,7 +14,7 @@ from tagmill.registry import Registry
 from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.training.importing import Foreign, import_classifier, read_labels
 from tagmill_worker.training.runtime import frameworks
-from tagmill_worker.training.scaling import pictures
+from tagmill_worker.training.scaling import detect_scaling, pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's and Keras' own
 SIZE = 32
@@ -112,6 +112,28 @@ def code_in_h5(keras: Any, folder: Path) -> Path:
     return folder / "a.h5"
 
 
+def without_shape(keras: Any, folder: Path) -> Path:
+    layers = keras.layers
+    network = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    network.save(folder / "network.keras")
+    return folder / "network.keras"
+
+
+def two_inputs(keras: Any, folder: Path) -> Path:
+    images, more = keras.Input((SIZE, SIZE, 3)), keras.Input((4,))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    both = keras.layers.Concatenate()([pooled, more])
+    keras.Model([images, more], keras.layers.Dense(3)(both)).save(folder / "network.keras")
+    return folder / "network.keras"
+
+
+def no_numbers(keras: Any, folder: Path) -> Path:
+    network = small(keras)
+    network.set_weights([np.full_like(weights, np.nan) for weights in network.get_weights()])
+    network.save(folder / "network.keras")
+    return folder / "network.keras"
+
+
 def cut_short(keras: Any, folder: Path) -> Path:
     small(keras).save(folder / "whole.keras")
     (folder / "network.keras").write_bytes((folder / "whole.keras").read_bytes()[:5_000])
@@ -138,6 +160,9 @@ def of_another_kind(keras: Any, folder: Path) -> Path:
         (weights_only, "weights and no network"),
         (code, r"layers that are code \(Lambda\)"),
         (code_in_h5, r"layers that are code \(Lambda\)"),
+        (without_shape, "does not tell its input shape"),
+        (two_inputs, "no classifier of RGB images"),
+        (no_numbers, "scores that are no numbers"),
         (cut_short, "no file of Keras 3"),
         (not_there, "No such file"),
         (of_another_kind, "a .keras or a .h5 file"),
@@ -170,6 +195,37 @@ def test_a_scaling_that_nothing_tells_is_asked_for(keras: Any, tmp_path: Path) -
         import_classifier(
             Registry(tmp_path / "models"), "theirs", Foreign(path=path, labels=labels(tmp_path))
         )
+
+
+def test_a_first_convolution_of_something_else_than_pixels_tells_no_scaling(keras: Any) -> None:
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            layers.Dense(1),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+    assert detect_scaling(network, SIZE) == ""
+
+
+def test_outputs_in_a_list_are_the_one_that_is_in_it(keras: Any, tmp_path: Path) -> None:
+    images = keras.Input((SIZE, SIZE, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    path = tmp_path / "network.keras"
+    keras.Model([images], [keras.layers.Dense(3)(pooled)]).save(path)
+    foreign = Foreign(path=path, labels=labels(tmp_path), scaling="0..1")
+    assert str(import_classifier(Registry(tmp_path / "models"), "theirs", foreign)) == "theirs@1"
+
+
+def test_the_built_in_model_gets_no_version_of_somebody_else(keras: Any, tmp_path: Path) -> None:
+    path = tmp_path / "network.keras"
+    small(keras).save(path)
+    foreign = Foreign(path=path, labels=labels(tmp_path), scaling="0..1")
+    with pytest.raises(UsageError, match="'mobilenet_v2' can be made"):
+        import_classifier(Registry(tmp_path / "models"), "mobilenet_v2", foreign)
 
 
 @pytest.mark.parametrize(

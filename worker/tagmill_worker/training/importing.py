@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tagmill.errors import ModelUnavailable, SourceError, UsageError
+from tagmill.errors import ModelUnavailable, SourceError, TagmillError, UsageError
 from tagmill.registry import GEOMETRIES, ModelVersion, Registry, sha256
 from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.images import Geometry
@@ -58,31 +58,39 @@ def import_classifier(registry: Registry, name: str, foreign: Foreign) -> ModelV
     if foreign.geometry not in GEOMETRIES:
         raise UsageError(f"geometry {foreign.geometry!r} is none of {', '.join(GEOMETRIES)}")
     labels = read_labels(foreign.labels)
+    try:
+        return _imported(registry, name, foreign, labels)
+    except TagmillError:
+        raise
+    except Exception as error:  # what layers raise that nobody has thought of
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelUnavailable(
+            f"{foreign.path} cannot be made into a file for lanes: {reason}"
+        ) from error
+
+
+def _imported(
+    registry: Registry, name: str, foreign: Foreign, labels: Sequence[str]
+) -> ModelVersion:
     network = load_foreign(foreign.path)
     size = _size(network, foreign)
     _check_output(network, foreign.path, labels)
     scaling = _scaling(network, size, foreign)
     model = _wrapped(network, size, scaling, foreign.path)
     geometry = Geometry(size=size, name=foreign.geometry)
-    try:
-        with built(registry, name, model, classes=labels, geometry=geometry) as made:
-            probed = _probe(made, model, labels, size)
-            if not probed.passed:
-                raise ModelUnavailable(f"{foreign.path} cannot be run by lanes: {probed.said}")
-            about = {
-                IMPORTED: foreign.path.name,
-                "imported_sha256": sha256(foreign.path),
-                "scaling": scaling,
-                "probe": asdict(probed),
-            }
-            describe = partial(write_card, about=about, classes=len(labels), geometry=geometry)
-            describe(made)
-            return publish(registry, made, describe)
-    except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelUnavailable(
-            f"{foreign.path} cannot be made into a file for lanes: {reason}"
-        ) from error
+    with built(registry, name, model, classes=labels, geometry=geometry) as made:
+        probed = _probe(made, model, labels, size)
+        if not probed.passed:
+            raise ModelUnavailable(f"{foreign.path} cannot be run by lanes: {probed.said}")
+        about = {
+            IMPORTED: foreign.path.name,
+            "imported_sha256": sha256(foreign.path),
+            "scaling": scaling,
+            "probe": asdict(probed),
+        }
+        describe = partial(write_card, about=about, classes=len(labels), geometry=geometry)
+        describe(made)
+        return publish(registry, made, describe)
 
 
 def read_labels(path: Path) -> list[str]:
@@ -139,7 +147,7 @@ def _labels_in_json(found: Any) -> Sequence[str]:
 
 
 def _size(network: Any, foreign: Foreign) -> int:
-    shape = network.input_shape
+    shape = _shape(network, "input_shape", foreign.path)
     if isinstance(shape, list | dict) or len(shape) != 4 or shape[-1] != 3:
         raise ModelUnavailable(
             f"{foreign.path} is no classifier of RGB images: it takes {shape}, and lanes give "
@@ -158,8 +166,18 @@ def _size(network: Any, foreign: Foreign) -> int:
     return size
 
 
+def _shape(network: Any, which: str, path: Path) -> Any:
+    try:
+        return getattr(network, which)
+    except AttributeError as error:  # no graph of layers: it runs and tells nothing of itself
+        raise ModelUnavailable(
+            f"{path} does not tell its {which.replace('_', ' ')}: build it of layers, in Keras' "
+            "functional or sequential way"
+        ) from error
+
+
 def _check_output(network: Any, path: Path, labels: Sequence[str]) -> None:
-    shape = network.output_shape
+    shape = _shape(network, "output_shape", path)
     if isinstance(shape, list | dict) or len(shape) != 2:
         raise ModelUnavailable(
             f"{path} is no classifier: it gives {shape}, and a classifier one row of scores"
@@ -194,7 +212,7 @@ def _wrapped(network: Any, size: int, scaling: str, path: Path) -> Any:
     factor, offset = SCALINGS[scaling]
     images = keras.Input((size, size, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(factor, offset=offset, dtype="float32")(images)
-    outputs = network(x)
+    (outputs,) = keras.tree.flatten(network(x))  # one, though it may be in a list or a dict
     model = keras.Model(images, outputs, name="imported")
     given = np.asarray(model(pictures(size), training=False), np.float32)
     if not np.isfinite(given).all():

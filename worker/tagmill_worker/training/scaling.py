@@ -37,6 +37,8 @@ def detect_scaling(network: Any, size: int) -> str:
     if any(isinstance(layer, scales) for layer in layers[: convolutions[0]]):
         return "inside"
     convolution = layers[convolutions[0]]
+    if convolution.input.shape[-1] != 3:  # it is given something else than pixels
+        return ""
     after = layers[convolutions[0] + 1 : convolutions[0] + 2]
     if not after or not isinstance(after[0], keras.layers.BatchNormalization):
         return ""
