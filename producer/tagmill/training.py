@@ -50,6 +50,7 @@ class TrainingRequest:
         min_gain: accuracy on the holdout that the new version must have more than the champion.
         strict: any finding in the dataset stops it.
         seed: of all that is drawn.
+        from_scratch: all of a small network that knows nothing is trained: without weights.
         skip_unchanged: nothing is trained where the dataset is that of the last training done.
     """
 
@@ -59,6 +60,7 @@ class TrainingRequest:
     min_gain: float = 0.0
     strict: bool = False
     seed: int = 0
+    from_scratch: bool = False
     skip_unchanged: bool = False
 
     def __post_init__(self) -> None:

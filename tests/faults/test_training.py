@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from support import training
-from support.drawn import draw_dataset
 
+from tagmill.drawing import draw_dataset
 from tagmill.registry import ModelVersion, Registry
 
 SMALL = 32
@@ -49,7 +49,7 @@ def killed(request: training.TrainingRequest, state: Path, stage: str, done: int
 
 def test_killed_three_times_a_training_ends_with_the_same_metrics(tmp_path: Path) -> None:
     request = training.TrainingRequest(
-        name="shapes", dataset=str(draw_dataset(tmp_path / "set", 20))
+        name="shapes", dataset=str(draw_dataset(tmp_path / "set", range(20)))
     )
     undisturbed = finished(request, tmp_path / "undisturbed")
     state = tmp_path / "killed"

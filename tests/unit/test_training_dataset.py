@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.drawn import draw_dataset
 
+from tagmill.drawing import draw_dataset
 from tagmill.errors import SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
@@ -52,7 +52,7 @@ def kinds(dataset: Dataset) -> list[str]:
 def test_a_folder_per_class_is_a_dataset_and_stray_images_are_found(
     listing: Any, tmp_path: Path
 ) -> None:
-    folder = draw_dataset(tmp_path / "set", 2)
+    folder = draw_dataset(tmp_path / "set", range(2))
     (folder / "stray.png").write_bytes(b"")
     (folder / "disc" / "notes.txt").write_text("no image")
     listed = listing(folder)
@@ -63,7 +63,7 @@ def test_a_folder_per_class_is_a_dataset_and_stray_images_are_found(
 def test_manifests_carry_labels_with_commas_quotes_and_unicode(
     listing: Any, tmp_path: Path
 ) -> None:
-    draw_dataset(tmp_path / "set", 1)
+    draw_dataset(tmp_path / "set", range(1))
     labels = ["chats, petits", unicodedata.normalize("NFD", "größer"), '"犬"']
     uris = ["set/disc/000.png", "set/square/000.png", "set/stripes/000.png"]
     plain = ["chats, petits", "größer", '"犬"']
@@ -140,11 +140,11 @@ def test_an_empty_folder_and_one_class_are_refused(listing: Any, tmp_path: Path)
     with pytest.raises(SourceError, match="no labelled image"):
         listing(tmp_path / "empty")
     with pytest.raises(SourceError, match="one class, 'disc'"):
-        listing(draw_dataset(tmp_path / "one", 3, ("disc",)))
+        listing(draw_dataset(tmp_path / "one", range(3), ("disc",)))
 
 
 def test_a_dataset_outside_the_roots_is_refused(settings: Settings, tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "set", 1)
+    folder = draw_dataset(tmp_path / "set", range(1))
     with pytest.raises(SourceError, match="outside the allowed folders"):
         list_dataset(str(folder), settings=settings, s3=S3(settings))
 
@@ -152,14 +152,14 @@ def test_a_dataset_outside_the_roots_is_refused(settings: Settings, tmp_path: Pa
 def test_a_folder_whose_name_no_terminal_should_see_is_refused(
     listing: Any, tmp_path: Path
 ) -> None:
-    folder = draw_dataset(tmp_path / "set", 1)
+    folder = draw_dataset(tmp_path / "set", range(1))
     (folder / "disc").rename(folder / "di\nsc\x1b[31m")
     with pytest.raises(SourceError, match=r"di\\\\nsc"):
         listing(folder)
 
 
 def test_corrections_replace_labels_and_add_images(listing: Any, tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "set", 1)
+    folder = draw_dataset(tmp_path / "set", range(1))
     first = listing(folder).examples[0]
     listed = listing(folder, corrections={first.uri: "round", "s3://b/new.jpg": "square"})
     assert listed.examples[0].label == "round"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.drawn import draw_dataset
 
+from tagmill.drawing import draw_dataset
 from tagmill.errors import MissingError
 from tagmill.registry import ModelVersion, Registry
 from tagmill.settings import Settings
@@ -54,7 +54,7 @@ def compute(settings: Settings, tmp_path: Path, base: Base) -> Any:
 def test_vectors_are_those_of_the_network_and_none_is_computed_twice(
     compute: Any, tmp_path: Path, base: Base
 ) -> None:
-    paths = sorted(draw_dataset(tmp_path / "set", 3).rglob("*.png"))
+    paths = sorted(draw_dataset(tmp_path / "set", range(3)).rglob("*.png"))
     copy = tmp_path / "copy.png"
     shutil.copyfile(paths[0], copy)
     first = compute([*paths, copy])
@@ -79,7 +79,7 @@ def test_vectors_are_those_of_the_network_and_none_is_computed_twice(
 
 
 def test_an_image_that_cannot_be_read_keeps_its_neighbours(compute: Any, tmp_path: Path) -> None:
-    paths = sorted(draw_dataset(tmp_path / "set", 2).rglob("*.png"))
+    paths = sorted(draw_dataset(tmp_path / "set", range(2)).rglob("*.png"))
     paths[1].write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     gone = tmp_path / "gone.png"
     found = compute([*paths, gone])
@@ -104,7 +104,7 @@ def test_an_image_that_ends_its_process_is_told_alone(
         "extracting.decode = harmful\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(killer))
-    paths = sorted(draw_dataset(tmp_path / "set", 2).rglob("*.png"))
+    paths = sorted(draw_dataset(tmp_path / "set", range(2)).rglob("*.png"))
     with paths[3].open("ab") as file:
         file.write(b"harmful")
     found = compute(paths)
@@ -143,7 +143,7 @@ def test_what_was_done_before_it_was_cancelled_is_kept(
         pass
 
     monkeypatch.setattr(extracting, "BLOCK_ITEMS", 2)
-    paths = sorted(draw_dataset(tmp_path / "set", 4).rglob("*.png"))
+    paths = sorted(draw_dataset(tmp_path / "set", range(4)).rglob("*.png"))
     told: list[int] = []
 
     def check() -> None:

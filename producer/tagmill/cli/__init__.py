@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from tagmill.cli import doctor, enqueue, jobs, models, run, schedule, train, worker, workers
+from tagmill.cli import demo, doctor, enqueue, jobs, models, run, schedule, train, worker, workers
 from tagmill.errors import MissingError, TagmillError
 from tagmill.sources import printable
 from tagmill.version import __version__
@@ -42,6 +42,7 @@ app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(schedule.app, name="schedule")
 app.command()(doctor.doctor)
+app.command()(demo.demo)
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""

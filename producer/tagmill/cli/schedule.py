@@ -108,7 +108,7 @@ def add(
             request=request,
             next_at=next_time(cron, zone, after=client.store.jobs.now()),
         )
-    print(f"{schedule} is due {_when(added.next_at, zone)}", file=sys.stderr)
+    print(f"{schedule} is due {when(added.next_at, zone)}", file=sys.stderr)
 
 
 @app.command("list")
@@ -127,8 +127,8 @@ def list_schedules(
     for column in ("schedule", "cron", "does", "next", "last", "what came of it"):
         table.add_column(column, overflow="fold")
     for schedule, outcome in found:
-        due = "paused" if schedule.paused else _when(schedule.next_at, schedule.zone)
-        last = _when(schedule.last_at, schedule.zone) if schedule.last_at else "-"
+        due = "paused" if schedule.paused else when(schedule.next_at, schedule.zone)
+        last = when(schedule.last_at, schedule.zone) if schedule.last_at else "-"
         table.add_row(schedule.name, schedule.cron, _does(schedule), due, last, outcome)
     out = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     out.print(table)
@@ -179,7 +179,7 @@ def resume(context: typer.Context, schedule: ScheduleName, state_dir: StateDir =
         found = client.store.schedules.get(schedule)
         due = next_time(found.cron, found.zone, after=client.store.jobs.now())
         client.store.schedules.set_paused(schedule, False, next_at=due)
-    print(f"{schedule} is due {_when(due, found.zone)}", file=sys.stderr)
+    print(f"{schedule} is due {when(due, found.zone)}", file=sys.stderr)
 
 
 @contextmanager
@@ -195,7 +195,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _when(at: float, zone: str) -> str:
+def when(at: float, zone: str) -> str:
+    """A time by the clocks of a zone."""
     return f"{datetime.fromtimestamp(at, ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
 
 

@@ -100,7 +100,7 @@ def train(
     settings = embedded_settings(
         state_dir=state_dir, models=models, roots=tuple(roots) if roots else None
     )
-    training = _train_here(with_roots(settings, request.dataset), request)
+    training = train_here(with_roots(settings, request.dataset), request)
     say_training(training)
 
 
@@ -116,7 +116,8 @@ def _enqueue(client: Client, request: TrainingRequest, *, follow: bool) -> None:
     say_training(training)
 
 
-def _train_here(settings: Settings, request: TrainingRequest) -> Training:
+def train_here(settings: Settings, request: TrainingRequest) -> Training:
+    """Train on this machine, with servers of its own, to the end."""
     with held(settings) as (folder, store, view):
         store.training_claims.release_expired()
         earlier = store.trainings.unfinished(request)

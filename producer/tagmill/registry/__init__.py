@@ -8,6 +8,7 @@ from tagmill.registry.folder import Registry
 from tagmill.registry.versions import (
     BUILT_IN,
     GEOMETRIES,
+    SMALL,
     Card,
     ModelVersion,
     parse_model,
@@ -19,6 +20,7 @@ from tagmill.settings import Settings
 __all__ = [
     "BUILT_IN",
     "GEOMETRIES",
+    "SMALL",
     "BucketRegistry",
     "Card",
     "ModelVersion",

@@ -15,6 +15,9 @@ from tagmill.errors import ModelUnavailable, UnknownModel
 BUILT_IN = "mobilenet_v2"
 """The model that tagmill builds itself, from the ImageNet weights, as version 1."""
 
+SMALL = "mobilenet_v2_small"
+"""The model that tagmill builds itself where there are no weights: narrow, trained on nothing."""
+
 GEOMETRIES = ("center_crop", "squash")
 
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]{0,63})(?:@(?P<version>[1-9][0-9]{0,8}))?")

@@ -21,7 +21,7 @@ from tagmill_worker.training.head import Recipe, train_head
 from tagmill_worker.training.making import logits_model
 from tagmill_worker.training.surroundings import Surroundings
 
-UNTRAINED_RATE, UNTRAINED_EPOCHS = 1e-3, 30
+UNTRAINED_RATE, UNTRAINED_EPOCHS = 2e-3, 30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tagmill.errors import ModelUnavailable, StoreFull, UsageError, VersionTaken
-from tagmill.registry import BUILT_IN, ModelVersion, Registry, parse_model, sha256
+from tagmill.registry import BUILT_IN, SMALL, ModelVersion, Registry, parse_model, sha256
 from tagmill_worker.images import Geometry
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.runtime import convert, frameworks
@@ -47,7 +47,7 @@ def check_name(text: str) -> None:
         UsageError: naming it.
     """
     name, number = parse_model(text)
-    if number is not None or name == BUILT_IN:
+    if number is not None or name in (BUILT_IN, SMALL):
         raise UsageError(
             f"no version of {text!r} can be made: name a model of your own, without a version"
         )

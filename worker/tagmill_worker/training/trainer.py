@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from tagmill.errors import SourceError
-from tagmill.registry import BUILT_IN, ModelVersion, open_registry
+from tagmill.registry import BUILT_IN, SMALL, ModelVersion, open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import readable
@@ -32,6 +32,7 @@ from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
 from tagmill_worker.training.making import check_name
 from tagmill_worker.training.surroundings import Surroundings
+from tagmill_worker.training.untrained import build_untrained
 from tagmill_worker.training.versions import with_versions
 
 BASE = ModelVersion(name=BUILT_IN, number=1)
@@ -61,7 +62,7 @@ def train(
         known_fingerprint: of a dataset for which nothing is to be trained.
         progress: told the stage, and how much of it is done of how much.
         is_cancelled: asked at every step.
-        base: that the version stands on.
+        base: that the version stands on, unless it is trained from scratch.
         corrections: labels by URI that replace the dataset's.
         checkpoint_s: seconds of fitting, at the most, that are done again after a kill.
 
@@ -88,7 +89,9 @@ def train(
     named = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
     listed = with_versions(named, s3, check=where.check)
     where.moved("base", 0, 1)
-    if base == BASE:
+    if request.from_scratch:
+        base = build_untrained(registry, SMALL)
+    elif base == BASE:
         build(registry, settings.weights)
     stand = prepare_base(registry, base, where.folder / "bases")
     cache = VectorCache(where.folder / "vectors.db")

@@ -8,9 +8,12 @@ from tagmill_worker.training.base import UNTRAINED
 from tagmill_worker.training.making import built, write_card
 from tagmill_worker.training.runtime import frameworks
 
+MOMENTUM = 0.9
+"""Of batch normalisation: Keras' 0.999 needs thousands of steps to learn what images are like."""
+
 
 def build_untrained(
-    registry: Registry, name: str, *, size: int = 96, width: float = 0.35, seed: int = 0
+    registry: Registry, name: str, *, size: int = 64, width: float = 0.35, seed: int = 0
 ) -> ModelVersion:
     """Build a base to train all blocks of, unless the registry has one of that name.
 
@@ -32,6 +35,9 @@ def build_untrained(
     network = keras.applications.MobileNetV2(
         input_shape=(size, size, 3), alpha=width, weights=None, classes=2
     )
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = MOMENTUM
     images = keras.Input((size, size, 3), dtype="uint8", name="images")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
     model = keras.Model(images, network(scaled), name=name)
