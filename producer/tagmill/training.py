@@ -50,7 +50,7 @@ class TrainingRequest:
         min_gain: accuracy on the holdout that the new version must have more than the champion.
         strict: any finding in the dataset stops it.
         seed: of all that is drawn.
-        from_scratch: all of a small network that knows nothing is trained: without weights.
+        from_scratch: all of a small network is trained, which knows nothing and needs no weights.
         skip_unchanged: nothing is trained where the dataset is that of the last training done.
     """
 

@@ -154,6 +154,7 @@ class Finishing:
             "base": str(self.base.version),
             "images_trained_on": int((~self.dataset.is_holdout).sum()),
             "epochs": self.fitted.epochs,
+            "from_scratch": self.base.is_untrained,
             "fine_tune_blocks": self.request.fine_tune_blocks,
             "seed": self.request.seed,
             "min_gain": self.request.min_gain,
