@@ -10,7 +10,7 @@ import pytest
 
 from tagmill.errors import ClaimLost, UnknownModel, UnknownTraining, UsageError
 from tagmill.store import ClaimedTraining, Store
-from tagmill.store.training_claims import MOST_LOSSES
+from tagmill.store.training_claims import MOST_LOSSES, MOST_LOSSES_HERE
 from tagmill.training import TrainingRequest, TrainingResult, TrainingState
 
 PETS = TrainingRequest(name="pets", dataset="file:///pets")
@@ -21,6 +21,13 @@ def claim(store: Store, training_id: str, lease_s: float = 60) -> ClaimedTrainin
     found = store.training_claims.claim(training_id, lane="lane", lease_s=lease_s)
     assert found is not None
     return found
+
+
+def lose(store: Store, training_id: str, stage: str, done: int) -> None:
+    """Kill the lane of a training that has come so far."""
+    held = claim(store, training_id)
+    assert store.training_claims.renew(held, lease_s=-1, stage=stage, done=done, total=99)
+    assert store.training_claims.release_expired() == [training_id]
 
 
 def trained(store: Store, result: TrainingResult, request: TrainingRequest = PETS) -> str:
@@ -86,13 +93,41 @@ def test_lane_that_was_overtaken_writes_nothing_and_promotes_nothing(store: Stor
 
 def test_training_that_keeps_losing_its_lane_fails(store: Store) -> None:
     training = store.trainings.create(PETS)
-    for _ in range(MOST_LOSSES):
-        claim(store, training.id, lease_s=-1)
-        store.training_claims.release_expired()
+    for _ in range(MOST_LOSSES_HERE):
+        lose(store, training.id, "head", 7)
     failed = store.trainings.get(training.id)
     assert failed.state is TrainingState.FAILED
-    assert "lost 3 times" in (failed.said or "")
+    assert "lost 4 times, 4 of them in a row at head" in (failed.said or "")
     assert store.trainings.waiting() == []
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [("", 0), ("", 0), ("", 0)],
+        [("head", 5), ("head", 3), ("head", 5)],
+        [("features", 40), ("head", 1), ("probe", 0)],
+    ],
+)
+def test_training_that_is_killed_three_times_goes_on_to_its_end(
+    store: Store, places: list[tuple[str, int]]
+) -> None:
+    training = store.trainings.create(PETS)
+    for stage, done in places:
+        lose(store, training.id, stage, done)
+    assert store.training_claims.finish(claim(store, training.id), BETTER)
+    done = store.trainings.get(training.id)
+    assert (done.state, done.losses, done.promoted) == (TrainingState.DONE, 3, True)
+
+
+def test_losses_of_a_training_that_gets_on_do_not_add_up_but_are_not_endless(store: Store) -> None:
+    training = store.trainings.create(PETS)
+    for done in range(MOST_LOSSES - 1):
+        lose(store, training.id, "head" if done < 9 else "tuning", done)
+    assert store.trainings.get(training.id).state is TrainingState.QUEUED
+    lose(store, training.id, "tuning", MOST_LOSSES)
+    failed = store.trainings.get(training.id)
+    assert (failed.state, failed.losses) == (TrainingState.FAILED, MOST_LOSSES)
 
 
 def test_training_that_is_given_back_or_known_to_be_nobodys_has_lost_nothing(store: Store) -> None:

@@ -4,7 +4,8 @@
 ``skipped`` points, for items that a job did not label again, at the outcome that stands;
 ``lanes`` is where lanes say that they are alive. ``trainings`` are the train queue's truth,
 ``aliases`` say which version of a model is meant, ``alias_moves`` which one was, and ``schedules``
-what becomes a training or a job by itself.
+what becomes a training or a job by itself. ``trainings.losses_here`` counts those in a row that
+came no further than ``lost_stage`` and ``lost_done``, where the lane before was lost.
 ``chunks.lease_until`` is when a claim ends, of a queued chunk when it is named again, and of one
 that is put off when it is queued. ``jobs.breaker`` is the number of outcomes at which a job pauses
 if nearly all of them are failures, ``NULL`` once it was looked at. ``jobs.lister_until`` is when a
@@ -152,6 +153,9 @@ trainings = Table(
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("losses", Integer, nullable=False, default=0),
+    Column("losses_here", Integer, nullable=False, default=0),
+    Column("lost_stage", String(80)),
+    Column("lost_done", BigInteger),
     Column("lease_until", Double),
     Column("lane", String(120)),
     Column("stage", String(80)),

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, select, update
 
 from tagmill.errors import ClaimLost
 from tagmill.store.aliases import lock_alias, move_alias, read_alias
@@ -20,8 +20,12 @@ from tagmill.store.database import Database
 from tagmill.store.schema import epoch_now, trainings
 from tagmill.training import UNFINISHED, TrainingRequest, TrainingResult, TrainingState
 
-MOST_LOSSES = 3
-"""A training that lost its lane so often is at fault itself, and fails."""
+MOST_LOSSES_HERE = 4
+"""A training that lost its lane so often at one place, each time coming no further, is at fault
+itself, and fails. One more than what three kills can do to a sound one."""
+
+MOST_LOSSES = 20
+"""Wherever it was lost: no training is begun for ever."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +162,7 @@ class TrainingClaims:
 
     def give_back(self, claim: ClaimedTraining) -> None:
         """Queue a training again that its lane cannot go on with, through no fault of its."""
-        self._set_held(claim, state=TrainingState.QUEUED, lease_until=None, lane=None)
+        self._set_held(claim, **_QUEUED)
 
     def release_expired(self, training_id: str | None = None) -> list[str]:
         """Queue trainings whose lease ran out; one that lost its lane too often fails.
@@ -176,25 +180,16 @@ class TrainingClaims:
             else trainings.c.id == training_id
         )
         wanted = (
-            select(trainings.c.id, trainings.c.losses)
+            select(*(trainings.c[name] for name in _OF_LOSSES))
             .where(running, over)
             .with_for_update(skip_locked=True)
         )
         with self._database.write() as connection:
             found = connection.execute(wanted).all()
             for row in found:
-                losses = row.losses + (training_id is None)
-                values: dict[str, Any] = {"state": TrainingState.QUEUED, "lease_until": None}
-                if losses >= MOST_LOSSES:
-                    values = {
-                        "state": TrainingState.FAILED,
-                        "finished_at": epoch_now(),
-                        "said": f"its lane was lost {losses} times: killed, out of memory, or gone",
-                    }
+                values = _QUEUED if training_id is not None else _lost(row)
                 connection.execute(
-                    update(trainings)
-                    .where(trainings.c.id == row.id)
-                    .values(losses=losses, lane=None, **values)
+                    update(trainings).where(trainings.c.id == row.id).values(**values)
                 )
         return [row.id for row in found]
 
@@ -202,6 +197,29 @@ class TrainingClaims:
         with self._database.write() as connection:
             done = connection.execute(update(trainings).where(_is_held(claim)).values(**values))
         return done.rowcount == 1
+
+
+_QUEUED: dict[str, Any] = {"state": TrainingState.QUEUED, "lease_until": None, "lane": None}
+
+_OF_LOSSES = ("id", "stage", "done", "losses", "losses_here", "lost_stage", "lost_done")
+
+
+def _lost(row: Row[tuple[Any, ...]]) -> dict[str, Any]:
+    """What becomes of a training that lost its lane."""
+    came_further = row.stage != row.lost_stage or row.done > (row.lost_done or 0)
+    losses, here = row.losses + 1, 1 if came_further else row.losses_here + 1
+    values: dict[str, Any] = {"losses": losses, "losses_here": here}
+    if came_further:
+        values |= {"lost_stage": row.stage, "lost_done": row.done}
+    if here < MOST_LOSSES_HERE and losses < MOST_LOSSES:
+        return values | _QUEUED
+    where = f", {here} of them in a row at {row.stage or 'its beginning'}"
+    return values | {
+        "state": TrainingState.FAILED,
+        "lane": None,
+        "finished_at": epoch_now(),
+        "said": f"its lane was lost {losses} times{where}: killed, out of memory, or gone",
+    }
 
 
 def _end(
