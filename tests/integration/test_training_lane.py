@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
 from tagmill.training import TrainingRequest, TrainingResult, TrainingState, TrainMessage
+from tagmill_worker import training_process
 from tagmill_worker.training_lane import do_training
+from tagmill_worker.training_process import await_training
 
 PETS = TrainingRequest(name="pets", dataset="file:///pets")
 BETTER = TrainingResult(said="0.97, before 0.95", fingerprint="f", version=4, is_better=True)
@@ -135,6 +139,22 @@ def test_worker_that_stops_hands_its_training_on(store: Store, settings: Setting
     handed_on = trained(store, settings, trainer, is_stopping=lambda: bool(stops))
     assert (handed_on.state, handed_on.losses) == (TrainingState.QUEUED, 0)
     assert store.trainings.waiting() == [TrainMessage(training=handed_on.id)]
+
+
+def test_training_whose_trainer_is_ended_by_force_with_its_worker_has_lost_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = tmp_path / "stuck"
+    stuck.write_text("#!/bin/sh\ntrap '' TERM\nsleep 60 & wait\n")
+    stuck.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stuck))
+    monkeypatch.setattr(training_process, "STOP_GRACE_S", 0.5)
+    training = store.trainings.create(PETS)
+    store.training_claims.claim(training.id, lane="lane", lease_s=60)
+    message = TrainMessage(training=training.id)
+    await_training(message, store=store, lane="lane", is_stopping=lambda: True)
+    taken_back = store.trainings.get(training.id)
+    assert (taken_back.state, taken_back.losses) == (TrainingState.QUEUED, 0)
 
 
 def test_lease_is_renewed_for_as_long_as_the_training_takes(

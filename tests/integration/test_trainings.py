@@ -141,6 +141,17 @@ def test_training_that_is_given_back_or_known_to_be_nobodys_has_lost_nothing(sto
     assert store.trainings.unfinished(replace(PETS, seed=1)) is None
 
 
+def test_lane_takes_back_what_is_its_own_only(store: Store) -> None:
+    training = store.trainings.create(PETS)
+    held = claim(store, training.id)
+    assert not store.training_claims.take_back(training.id, lane="another")
+    assert store.training_claims.take_back(training.id, lane="lane")
+    assert not store.training_claims.take_back(training.id, lane="lane"), "it is nobody's"
+    taken_back = store.trainings.get(training.id)
+    assert (taken_back.state, taken_back.losses) == (TrainingState.QUEUED, 0)
+    assert not store.training_claims.renew(held, lease_s=60, stage="x", done=1, total=1)
+
+
 def test_cancelled_training_is_over_for_its_lane(store: Store) -> None:
     training = store.trainings.create(PETS)
     held = claim(store, training.id)

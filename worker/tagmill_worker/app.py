@@ -137,7 +137,9 @@ def _list(settings: Settings, message: ListMessage, lane: Lane) -> None:
 
 def _train(stopping: mmap.mmap, message: TrainMessage, lane: Lane) -> None:
     with lane.training():
-        await_training(message, lane=lane.name, is_stopping=lambda: stopping[0] != 0)
+        await_training(
+            message, store=lane.store, lane=lane.name, is_stopping=lambda: stopping[0] != 0
+        )
 
 
 def _await_chunks(in_hand: Sequence[Hand], conf: Any, stopping: mmap.mmap) -> None:

@@ -30,13 +30,19 @@ STOP_GRACE_S = 25
 _LOOK_S = 0.2
 
 
-def await_training(message: TrainMessage, *, lane: str, is_stopping: Callable[[], bool]) -> None:
+def await_training(
+    message: TrainMessage, *, store: Store, lane: str, is_stopping: Callable[[], bool]
+) -> None:
     """Start the process, and wait until it has ended. For a lane.
 
     Args:
         message: names the training.
+        store: where it is.
         lane: who asks.
         is_stopping: the worker is told to stop.
+
+    Raises:
+        StoreError: if the store is away while a training is taken back.
     """
     command = [sys.executable, "-m", "tagmill_worker", "train", message.training, "--lane", lane]
     process = start(command, sys.__stderr__.fileno() if sys.__stderr__ else 2)
@@ -48,7 +54,10 @@ def await_training(message: TrainMessage, *, lane: str, is_stopping: Callable[[]
                 process.wait(_LOOK_S)
     finally:
         end(process, grace_s=STOP_GRACE_S)
-    if process.returncode:
+    if process.returncode and is_stopping():  # it was ended by force: no fault of its
+        if store.training_claims.take_back(message.training, lane=lane):
+            log.info("taken back training=%s", message.training)
+    elif process.returncode:
         log.error(
             "the trainer ended with code %d, its lease runs out training=%s",
             process.returncode,

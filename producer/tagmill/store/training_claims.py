@@ -164,6 +164,17 @@ class TrainingClaims:
         """Queue a training again that its lane cannot go on with, through no fault of its."""
         self._set_held(claim, **_QUEUED)
 
+    def take_back(self, training_id: str, *, lane: str) -> bool:
+        """Queue a training again whose trainer ended with its lane's worker, if it is still its."""
+        mine = and_(
+            trainings.c.id == training_id,
+            trainings.c.state == TrainingState.RUNNING,
+            trainings.c.lane == lane,
+        )
+        with self._database.write() as connection:
+            done = connection.execute(update(trainings).where(mine).values(**_QUEUED))
+        return done.rowcount == 1
+
     def release_expired(self, training_id: str | None = None) -> list[str]:
         """Queue trainings whose lease ran out; one that lost its lane too often fails.
 
