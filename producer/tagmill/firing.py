@@ -48,8 +48,15 @@ class LabelRequest:
 
     @classmethod
     def load(cls, text: str) -> LabelRequest:
-        """Read what `dump` wrote."""
-        return cls(**json.loads(text))
+        """Read what `dump` wrote.
+
+        Raises:
+            UsageError: if another release wrote it.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise UsageError(f"the schedule's {text:.200} is of another release") from error
 
 
 def fire_due(
@@ -84,20 +91,20 @@ def fire(
 ) -> Message | None:
     """Fire one schedule; what wakes a lane up for what it made, if it made something."""
     next_at = next_time(due.cron, due.zone, after=now)
+    load = TrainingRequest.load if due.kind is ScheduleKind.TRAIN else LabelRequest.load
+    asked = load(due.request)  # what a newer release asks for is left to its own lanes
     why_not, model = _why_not(store, due), ""
-    if why_not is None and due.kind is ScheduleKind.LABEL:
+    if why_not is None and isinstance(asked, LabelRequest):
         try:
-            model = resolve(LabelRequest.load(due.request).model)
+            model = resolve(asked.model)
         except UsageError as error:
             why_not = str(error)
 
     def make(connection: Connection) -> str | None:
         if why_not is not None:
             return None
-        if due.kind is ScheduleKind.TRAIN:
-            request = TrainingRequest.load(due.request)
-            return insert_training(connection, request, schedule=due.name)
-        asked = LabelRequest.load(due.request)
+        if isinstance(asked, TrainingRequest):
+            return insert_training(connection, asked, schedule=due.name)
         return insert_job(
             connection,
             source=asked.source,

@@ -14,6 +14,7 @@ from tagmill.contract import LABEL_QUEUE, TRAIN_QUEUE, ListMessage, Message
 from tagmill.errors import ModelUnavailable
 from tagmill.firing import LISTING_S, fire_due
 from tagmill.store import Store
+from tagmill.training import TrainMessage
 
 if TYPE_CHECKING:
     from tagmill.broker import Broker
@@ -46,18 +47,19 @@ def tick(store: Store, broker: Broker, resolve: Callable[[str], str] = _unresolv
         StoreError: if the store is away.
         BrokerError: if the broker is.
     """
-    fired = fire_due(store, resolve)
     expired = store.retries.release_expired()
     lost = store.retries.queued() if broker.waiting(LABEL_QUEUE) == 0 else []
     chunks: list[Message] = list(dict.fromkeys([*expired, *lost]))
-    store.training_claims.release_expired()
-    trainings: list[Message] = []
+    trainings = [TrainMessage(training=lost) for lost in store.training_claims.release_expired()]
     if broker.waiting(TRAIN_QUEUE) == 0:
         trainings += store.trainings.waiting()
     listings = [ListMessage(job=job) for job in store.jobs.unlisted(LISTING_S)]
-    messages = list(dict.fromkeys([*fired, *chunks, *trainings, *listings]))
+    messages: list[Message] = list(dict.fromkeys([*chunks, *trainings, *listings]))
     broker.send(messages)
     store.lanes.forget_gone()
+    fired = fire_due(store, resolve)  # last: what is amiss with a schedule keeps nothing else
+    broker.send(fired)
+    messages += fired
     if messages:
         log.info(
             "sent fired=%d chunks=%d trainings=%d listings=%d",

@@ -85,8 +85,15 @@ class TrainingRequest:
 
     @classmethod
     def load(cls, text: str) -> TrainingRequest:
-        """Read what `dump` wrote."""
-        return cls(**json.loads(text))
+        """Read what `dump` wrote.
+
+        Raises:
+            UsageError: if another release wrote it.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise UsageError(f"the training {text:.200} is of another release") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import select, update
 
 from tagmill.contract import JobState, ListMessage
 from tagmill.cron import next_time
 from tagmill.errors import ModelAway, UnknownModel, UnknownSchedule, UsageError
-from tagmill.firing import LabelRequest, fire_due
+from tagmill.firing import LabelRequest, fire, fire_due
 from tagmill.store import Schedule, Store
 from tagmill.store.schedules import ScheduleKind
+from tagmill.store.schema import schedules
 from tagmill.training import TrainingRequest, TrainMessage
 
 NIGHTLY = TrainingRequest(name="pets", dataset="file:///pets", skip_unchanged=True)
@@ -131,6 +134,31 @@ def test_one_schedule_that_cannot_fire_does_not_keep_others_from_it(store: Store
     assert fire_due(store, unknown, now=last.next_at) == []
     assert {store.schedules.get(name).last_said for name in "ab"} == {"no model 'pets'"}
     assert store.schedules.due(last.next_at) == []
+
+
+def test_schedule_that_is_fired_by_hand_twice_at_once_fires_once(store: Store) -> None:
+    seen = add(store, start=store.jobs.now())
+    assert fire(store, seen, str, now=seen.next_at - 60) is not None
+    end_all(store)
+    assert fire(store, seen, str, now=seen.next_at - 60) is None
+    assert store.schedules.get("nightly").last_said is None
+    assert len(store.trainings.recent(100)) == 1
+    assert fire(store, store.schedules.get("nightly"), str, now=seen.next_at - 60) is not None
+
+
+@pytest.mark.parametrize("kind", [ScheduleKind.TRAIN, ScheduleKind.LABEL, "unheard"])
+def test_schedule_of_a_newer_release_is_left_to_its_lanes(store: Store, kind: ScheduleKind) -> None:
+    start = store.jobs.now()
+    newer = json.dumps({"name": "pets", "dataset": "x", "source": "x", "model": "m", "new": 1})
+    add(store, start=start, name="newer", kind=ScheduleKind.TRAIN, request=newer)
+    with store.database.write() as connection:
+        connection.execute(update(schedules).values(kind=kind))
+    last = add(store, start=start)
+    assert len(fire_due(store, str, now=last.next_at)) == 1
+    with store.database.read() as connection:
+        left = select(schedules.c.next_at, schedules.c.last_said)
+        row = connection.execute(left.where(schedules.c.name == "newer")).one()
+    assert tuple(row) == (last.next_at, None), "it is due as it was"
 
 
 def test_two_schedules_of_one_name_cannot_be(store: Store, due_at: float) -> None:

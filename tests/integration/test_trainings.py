@@ -27,7 +27,7 @@ def lose(store: Store, training_id: str, stage: str, done: int) -> None:
     """Kill the lane of a training that has come so far."""
     held = claim(store, training_id)
     assert store.training_claims.renew(held, lease_s=-1, stage=stage, done=done, total=99)
-    assert store.training_claims.release_expired() == [training_id]
+    store.training_claims.release_expired()
 
 
 def trained(store: Store, result: TrainingResult, request: TrainingRequest = PETS) -> str:

@@ -18,7 +18,7 @@ from tagmill.settings import Settings, load_settings
 from tagmill.store.schedules import ScheduleKind
 from tagmill.tick import tick
 from tagmill.train import watch_training
-from tagmill.training import TrainingResult, TrainingState
+from tagmill.training import TrainingRequest, TrainingResult, TrainingState
 from tagmill_worker.listing_lane import list_job
 
 
@@ -94,6 +94,25 @@ def test_tick_sends_again_what_the_broker_lost_and_what_a_lane_left(
     assert tick(client.store, client.broker) == 1
     assert client.broker.waiting(TRAIN_QUEUE) == 1
     assert client.training(training.id).losses == 1
+    client.store.training_claims.claim(training.id, lane="dies", lease_s=-1)
+    assert tick(client.store, client.broker) == 1, "though a message of another waits"
+    assert client.broker.waiting(TRAIN_QUEUE) == 2
+
+
+def test_tick_does_the_rest_where_a_schedule_is_of_a_newer_release(
+    client: Client, dataset: Path
+) -> None:
+    client.store.schedules.add(
+        "newer",
+        cron="* * * * *",
+        zone="UTC",
+        kind=ScheduleKind.TRAIN,
+        request='{"new": 1}',
+        next_at=1,
+    )
+    training = client.store.trainings.create(TrainingRequest(name="pets", dataset=str(dataset)))
+    assert tick(client.store, client.broker) == 1
+    assert client.training(training.id).state is TrainingState.QUEUED
 
 
 def test_schedule_to_label_is_listed_by_a_lane_and_labels_what_is_new(

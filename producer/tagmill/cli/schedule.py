@@ -157,7 +157,8 @@ def run_now(
             raise UsageError(f"{schedule} is paused: {program()} schedule resume {schedule}")
         message = fire(store, due, lambda text: str(client.model(text)), now=store.jobs.now())
         if message is None:
-            raise UsageError(f"{schedule}: {store.schedules.get(schedule).last_said}")
+            why = store.schedules.get(schedule).last_said or "it fired just now"
+            raise UsageError(f"{schedule}: {why}")
         client.broker.send([message])
         made = store.schedules.get(schedule).last_id
     print(made)

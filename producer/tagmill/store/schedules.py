@@ -110,6 +110,7 @@ class Schedules:
         wanted = (
             select(*_COLUMNS)
             .where(schedules.c.paused.is_(False), schedules.c.next_at <= moment)
+            .where(schedules.c.kind.in_(list(ScheduleKind)))  # a newer release may know others
             .order_by(schedules.c.next_at)
         )
         with self._database.read() as connection:
@@ -137,6 +138,7 @@ class Schedules:
         mine = (
             update(schedules)
             .where(schedules.c.name == due.name, schedules.c.next_at == due.next_at)
+            .where(schedules.c.last_at.is_not_distinct_from(due.last_at))  # by hand, it is not due
             .where(schedules.c.paused.is_(False))
         )
         with self._database.write() as connection:

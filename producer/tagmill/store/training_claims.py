@@ -176,13 +176,13 @@ class TrainingClaims:
         return done.rowcount == 1
 
     def release_expired(self, training_id: str | None = None) -> list[str]:
-        """Queue trainings whose lease ran out; one that lost its lane too often fails.
+        """Queue trainings whose lease ran out; one that lost its lane too often fails instead.
 
         Args:
             training_id: queue that one now, as nobody can be at work on it.
 
         Returns:
-            Their ids.
+            The ids of those that are queued again.
         """
         running = trainings.c.state == TrainingState.RUNNING
         over = (
@@ -195,14 +195,16 @@ class TrainingClaims:
             .where(running, over)
             .with_for_update(skip_locked=True)
         )
+        queued = []
         with self._database.write() as connection:
-            found = connection.execute(wanted).all()
-            for row in found:
+            for row in connection.execute(wanted).all():
                 values = _QUEUED if training_id is not None else _lost(row)
                 connection.execute(
                     update(trainings).where(trainings.c.id == row.id).values(**values)
                 )
-        return [row.id for row in found]
+                if values["state"] is TrainingState.QUEUED:
+                    queued.append(row.id)
+        return queued
 
     def _set_held(self, claim: ClaimedTraining, **values: Any) -> bool:
         with self._database.write() as connection:
