@@ -20,6 +20,12 @@ LIST_TASK = "tagmill.list"
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 
+BUILT_IN = "mobilenet_v2"
+"""The model that tagmill builds itself, from the ImageNet weights, as version 1."""
+
+SMALL = "mobilenet_v2_small"
+"""The model that tagmill builds itself where there are no weights: narrow, trained on nothing."""
+
 
 class Priority(enum.StrEnum):
     """Which of two jobs lanes take first."""

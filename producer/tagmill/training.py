@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from tagmill.contract import MESSAGE_VERSION, TRAIN_QUEUE, Priority
+from tagmill.contract import BUILT_IN, MESSAGE_VERSION, SMALL, TRAIN_QUEUE, Priority
 from tagmill.errors import UnknownModel, UsageError
 
 TRAIN_TASK = "tagmill.train"
@@ -69,7 +69,7 @@ class TrainingRequest:
         Raises:
             UsageError: naming what and why.
         """
-        check_model_name(self.name)
+        check_own_name(self.name)
         if not 0 <= self.fine_tune_blocks <= MOST_BLOCKS:
             raise UsageError(
                 f"fine_tune_blocks is {self.fine_tune_blocks}, it may be 0 to {MOST_BLOCKS}"
@@ -129,6 +129,18 @@ class TrainMessage:
 
     def as_kwargs(self) -> dict[str, object]:
         return {"v": MESSAGE_VERSION, "training": self.training}
+
+
+def check_own_name(name: str) -> None:
+    """Refuse a name that no model of a user's can have.
+
+    Raises:
+        UnknownModel: if it is no name.
+        UsageError: if it is that of a built-in model.
+    """
+    check_model_name(name)
+    if name in (BUILT_IN, SMALL):
+        raise UsageError(f"{name} is a built-in model: name a model of your own")
 
 
 def check_model_name(name: str) -> None:

@@ -136,6 +136,7 @@ def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path:
         ("--cron", "0 0 30 2 *", "--train", ".", "--name", "pets"),
         ("--cron", "0 2 * * *", "--zone", "Nowhere", "--train", ".", "--name", "pets"),
         ("--cron", "0 2 * * *", "--train", ".", "--name", "a/b"),
+        ("--cron", "0 2 * * *", "--train", ".", "--name", "mobilenet_v2"),
         ("--cron", "0 2 * * *", "--train", "."),
         ("--cron", "0 2 * * *", "--train", "/nowhere/at/all", "--name", "pets"),
         ("--cron", "0 2 * * *", "--train", ".", "--name", "pets", "--label", "."),
@@ -158,3 +159,5 @@ def test_what_cannot_be_imported_is_refused_before_anything_is_loaded(
         command("models", "import", tmp_path / "none.keras", "--name", "x", "--labels", labels)
     with pytest.raises(UnknownModel, match="no name of a model"):
         command("models", "import", labels, "--name", "a/b", "--labels", labels)
+    with pytest.raises(UsageError, match="mobilenet_v2 is the built-in model"):
+        command("models", "import", labels, "--name", "mobilenet_v2", "--labels", labels)

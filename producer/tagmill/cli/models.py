@@ -20,7 +20,7 @@ from tagmill.errors import UsageError
 from tagmill.registry import BUILT_IN, GEOMETRIES, ModelVersion, Registry, open_registry
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
-from tagmill.training import CHAMPION, check_model_name
+from tagmill.training import CHAMPION, check_model_name, check_own_name
 
 app = typer.Typer(
     help="List, show, compare, fetch and promote model versions.", no_args_is_help=True
@@ -157,7 +157,7 @@ def import_version(
     state_dir: StateDir = None,
 ) -> None:
     """Make a version of a classifier that somebody else trained."""
-    check_model_name(name)
+    check_own_name(name)
     for path in (file, labels):
         if not path.is_file():
             raise UsageError(f"{path} is no file")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from tagmill.contract import BUILT_IN, SMALL
 from tagmill.errors import SourceError, UsageError
 from tagmill.registry.bucket import BucketRegistry
 from tagmill.registry.folder import Registry
 from tagmill.registry.versions import (
-    BUILT_IN,
     GEOMETRIES,
-    SMALL,
     Card,
     ModelVersion,
     parse_model,

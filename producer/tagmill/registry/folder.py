@@ -9,9 +9,9 @@ import csv
 import re
 from pathlib import Path
 
+from tagmill.contract import BUILT_IN
 from tagmill.errors import ModelUnavailable, UnknownModel, VersionTaken
 from tagmill.registry.versions import (
-    BUILT_IN,
     Card,
     ModelVersion,
     parse_model,

@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tagmill.contract import BUILT_IN
 from tagmill.errors import ModelUnavailable, UnknownModel
-
-BUILT_IN = "mobilenet_v2"
-"""The model that tagmill builds itself, from the ImageNet weights, as version 1."""
-
-SMALL = "mobilenet_v2_small"
-"""The model that tagmill builds itself where there are no weights: narrow, trained on nothing."""
 
 GEOMETRIES = ("center_crop", "squash")
 
