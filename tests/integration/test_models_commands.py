@@ -49,6 +49,8 @@ def test_champion_is_what_the_name_means_and_rollback_brings_the_earlier_one_bac
             registry = Registry(settings.models_dir)
             return str(resolve(text, registry=registry, aliases=store.aliases))
 
+    newest = json.loads(command("models", "show", "pets", "--json").stdout)["model"]
+    assert newest == "pets@2", "pets@3 failed its probe"
     command("models", "promote", "pets@1")
     assert command("models", "promote", "pets@2").stderr == (
         "pets@champion is pets@2, it was pets@1\n"
@@ -78,6 +80,21 @@ def test_version_that_failed_its_probe_is_promoted_by_force_only(command: Comman
             command("models", "promote", wrong)
     with pytest.raises(UnknownModel, match="no name of a model"):
         command("models", "rollback", "a/b")
+
+
+def test_champion_before_that_is_gone_is_named_and_nothing_is_rolled_back(
+    command: Command, settings: Settings
+) -> None:
+    command("models", "promote", "pets@1")
+    command("models", "promote", "pets@2")
+    gone = settings.models_dir / "pets" / "1"
+    (gone / "card.json").rename(gone / "away")
+    with pytest.raises(UsageError, match=r"pets@1, the champion before, is gone from"):
+        command("models", "rollback", "pets")
+    with pytest.raises(UsageError, match="pets@champion is an alias: say which version"):
+        command("models", "promote", "pets@champion")
+    (gone / "away").rename(gone / "card.json")
+    assert command("models", "rollback", "pets").stderr.startswith("pets@champion is pets@1")
 
 
 def test_show_and_diff_tell_metrics(command: Command) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.polling import until
+from support.registries import version_in
 
 from tagmill.errors import ModelUnavailable, StoreAway, StoreFull, UsageError
 from tagmill.registry import ModelVersion
@@ -63,6 +65,23 @@ def test_version_that_is_better_is_promoted_and_the_trainer_told_what_it_needs(
     assert store.aliases.version("pets") == 4
     assert told["champion"] == ModelVersion(name="pets", number=3)
     assert (told["request"], told["settings"], told["known_fingerprint"]) == (PETS, settings, None)
+
+
+def test_without_a_champion_a_version_is_compared_with_the_newest_imported_one(
+    store: Store, settings: Settings
+) -> None:
+    version_in(settings.models_dir, "pets", 1, imported_from="a.keras")
+    version_in(settings.models_dir, "pets", 2, imported_from="b.keras")
+    version_in(settings.models_dir, "pets", 3, training="of a trainer that was killed")
+    told: dict[str, Any] = {}
+
+    def trainer(_: TrainingRequest, **how: Any) -> TrainingResult:
+        told.update(how)
+        return replace(BETTER, compared_with=how["champion"].number)
+
+    assert trained(store, settings, trainer).promoted
+    assert told["champion"] == ModelVersion(name="pets", number=2)
+    assert store.aliases.rollback("pets") == (4, 2)
 
 
 def test_message_that_comes_twice_trains_once(store: Store, settings: Settings) -> None:

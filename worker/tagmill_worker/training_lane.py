@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tagmill.errors import ClaimLost, StoreError, TagmillError
+from tagmill.models import newest
 from tagmill.patience import Patience
-from tagmill.registry import ModelVersion
+from tagmill.registry import ModelVersion, open_registry
 from tagmill.settings import Settings
 from tagmill.store import ClaimedTraining, Store
 from tagmill.training import TrainingRequest, TrainingResult, TrainMessage
@@ -89,7 +90,7 @@ def do_training(
             result = trainer(
                 claim.request,
                 settings=settings,
-                champion=_champion(claim),
+                champion=_champion(claim, settings),
                 known_fingerprint=claim.known_fingerprint,
                 progress=lease.progress,
                 is_cancelled=lambda: lease.is_over or is_stopping(),
@@ -108,10 +109,12 @@ def do_training(
         _finish(patient, store, claim, result)
 
 
-def _champion(claim: ClaimedTraining) -> ModelVersion | None:
-    if claim.champion is None:
-        return None
-    return ModelVersion(name=claim.request.name, number=claim.champion)
+def _champion(claim: ClaimedTraining, settings: Settings) -> ModelVersion | None:
+    """What is in use: without an alias it is what was imported, if anything was."""
+    name = claim.request.name
+    if claim.champion is not None:
+        return ModelVersion(name=name, number=claim.champion)
+    return newest(open_registry(settings), name, lambda card: card.is_imported)
 
 
 def _finish(

@@ -201,6 +201,9 @@ def promote(
     """Make a version the champion, which its model's name means from the next job on."""
     settings = settings_of(context, state_dir, models=models)
     registry = open_registry(settings)
+    name, _, which = model.partition("@")
+    if which and not which.isdecimal():
+        raise UsageError(f"{model:.80} is an alias: say which version it is to be, as {name:.64}@7")
     version = registry.resolve(model)
     if not registry.holds(version):
         raise UsageError(f"{version} is not built yet: tagmill models pull {version}")
@@ -212,11 +215,24 @@ def promote(
 
 
 @app.command()
-def rollback(context: typer.Context, name: BareName, state_dir: StateDir = None) -> None:
+def rollback(
+    context: typer.Context, name: BareName, models: Models = None, state_dir: StateDir = None
+) -> None:
     """Make the champion before this one the champion again."""
     check_model_name(name)
-    with Client(settings_of(context, state_dir)) as client:
-        before, now = client.store.aliases.rollback(name)
+    settings = settings_of(context, state_dir, models=models)
+    registry = open_registry(settings)
+
+    def check(number: int) -> None:
+        version = ModelVersion(name=name, number=number)
+        if not registry.holds(version):
+            raise UsageError(
+                f"{version}, the champion before, is gone from {registry.place}: "
+                f"'tagmill models promote {name}@NUMBER' makes another one it"
+            )
+
+    with Client(settings) as client:
+        before, now = client.store.aliases.rollback(name, check=check)
     _say_moved(name, before, now)
 
 

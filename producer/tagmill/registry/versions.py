@@ -56,6 +56,11 @@ class Card:
         probe = self.about.get("probe")
         return isinstance(probe, dict) and probe.get("passed") is False
 
+    @property
+    def is_imported(self) -> bool:
+        """True of a version that somebody else trained."""
+        return "imported_from" in self.about
+
 
 def parse_model(text: str) -> tuple[str, int | None]:
     """Split ``name`` or ``name@7``.

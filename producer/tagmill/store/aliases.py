@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, select, update
@@ -61,8 +61,19 @@ class Aliases:
             move_alias(connection, name, alias, before=before, version=version, why=why)
         return before
 
-    def rollback(self, name: str, *, alias: str = CHAMPION) -> tuple[int, int]:
+    def rollback(
+        self,
+        name: str,
+        *,
+        alias: str = CHAMPION,
+        check: Callable[[int], None] = lambda _: None,
+    ) -> tuple[int, int]:
         """Take the newest move back that was not taken back yet.
+
+        Args:
+            name: of the model.
+            alias: of its.
+            check: told the version that it would mean; raises where it must not.
 
         Returns:
             The version that the alias left, and the one that it means now.
@@ -82,6 +93,7 @@ class Aliases:
             move = connection.execute(newest).one_or_none()
             if left is None or move is None or move.before is None:
                 raise UsageError(f"{name}@{alias} has no earlier version to go back to")
+            check(move.before)
             connection.execute(
                 update(alias_moves).where(mine, alias_moves.c.n == move.n).values(undone=True)
             )

@@ -117,7 +117,7 @@ class TrainingClaims:
         """Write what a training came to, and promote its version where it is better.
 
         The alias moves in the same transaction, and only where it still means the version that the
-        new one was compared with.
+        new one was compared with, or nothing yet.
 
         Returns:
             True where it became the champion.
@@ -130,7 +130,7 @@ class TrainingClaims:
         with self._database.write() as connection:
             if result.is_better and result.version is not None:
                 champion = lock_alias(connection, name)
-                promoted = champion == result.compared_with
+                promoted = champion in (None, result.compared_with)
                 if not promoted:
                     said += f"; not promoted, as the champion became {name}@{champion} meanwhile"
             ended = _end(
