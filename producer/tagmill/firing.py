@@ -36,11 +36,15 @@ class LabelRequest:
         source: made absolute.
         model: name, ``name@alias`` or ``name@version``; what it means is found out when it fires.
         top_k: labels kept per item.
+        include: patterns of names that are listed; the suffixes of images where empty.
+        exclude: patterns of names that are not.
     """
 
     source: str
     model: str
     top_k: int = 5
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
 
     def dump(self) -> str:
         """The request as JSON."""
@@ -110,6 +114,8 @@ def fire(
             source=asked.source,
             model=model,
             top_k=asked.top_k,
+            include=json.dumps(asked.include),
+            exclude=json.dumps(asked.exclude),
             breaker=BREAKER_OUTCOMES,
             lister_until=now + LISTING_S,
         )

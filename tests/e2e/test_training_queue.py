@@ -80,7 +80,12 @@ def training(command: Tagmill, training_id: str) -> dict[str, Any]:
 def test_training_on_one_machine_promotes_and_the_next_one_compares(trainable: Tagmill) -> None:
     first = trainable("train", "pets", "--name", "pets")
     assert "pets@1, promoted in" in first.stderr
-    assert "accuracy 0.91\nreport: /tmp/report.html\n" in first.stderr
+    assert "accuracy 0.91\ndataset: 0 images of newts\n" in first.stderr
+    assert "dataset: 9 images of newts\ndataset: 2 more findings, see the report\n" in first.stderr
+    assert "\nreport: /tmp/report.html\n" in first.stderr
+    (listed,) = trainable("status", "--json").stdout.splitlines()
+    shown = trainable("status", json.loads(listed)["id"]).stdout
+    assert "dataset: 0 images of newts\n" in shown
     second = trainable("train", "pets", "--name", "pets")
     assert "pets@2, promoted in" in second.stderr
     assert "pets@2  2 classes, 224 px, center_crop, champion" in trainable("models", "list").stdout

@@ -128,7 +128,21 @@ def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path:
     )  # fmt: skip
     assert "nightly is due 20" in added.stderr
     assert added.stderr.endswith(" 02:00 Europe/Berlin\n")
-    command("schedule", "add", "labels", "--cron", "*/5 * * * *", "--label", tmp_path)
+    command(
+        "schedule",
+        "add",
+        "labels",
+        "--cron",
+        "*/5 * * * *",
+        "--label",
+        tmp_path,
+        "--top-k",
+        3,
+        "--include",
+        "*.png",
+        "--exclude",
+        "x*",
+    )
     labels, nightly = map(
         json.loads, command("schedule", "list", "--json").stdout.splitlines()
     )  # by name
@@ -136,6 +150,9 @@ def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path:
     assert (nightly["request"]["min_gain"], nightly["request"]["skip_unchanged"]) == (0.01, True)
     assert labels["request"]["source"] == f"file://{tmp_path}"
     assert labels["request"]["model"] == "mobilenet_v2"
+    assert [labels["request"][name] for name in ("top_k", "include", "exclude")] == [
+        3, ["*.png"], ["x*"],
+    ]  # fmt: skip
     command("schedule", "pause", "nightly")
     table = command("schedule", "list").stdout
     assert "paused" in table

@@ -19,7 +19,7 @@ from tagmill.store.schema import schedules
 from tagmill.training import TrainingRequest, TrainMessage
 
 NIGHTLY = TrainingRequest(name="pets", dataset="file:///pets", skip_unchanged=True)
-LABEL = LabelRequest(source="s3://photos/", model="pets")
+LABEL = LabelRequest(source="s3://photos/", model="pets", include=("*.png",))
 DAY_S = 86_400.0
 
 
@@ -105,8 +105,8 @@ def test_schedule_to_label_makes_a_job_that_a_lane_lists(store: Store) -> None:
     (message,) = fire_due(store, lambda name: f"{name}@7", now=due.next_at)
     (job,) = store.jobs.recent()
     assert message == ListMessage(job=job.id)
-    assert (job.source, job.model, job.top_k, job.state) == (
-        "s3://photos/", "pets@7", 5, JobState.LISTING,
+    assert (job.source, job.model, job.top_k, job.include, job.exclude, job.state) == (
+        "s3://photos/", "pets@7", 5, ("*.png",), (), JobState.LISTING,
     )  # fmt: skip
     store.jobs.renew_listing(job.id, -1)
     assert store.jobs.unlisted(600) == [job.id]

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tagmill.cli.labelling import program
 from tagmill.cli.opening import settings_of
-from tagmill.cli.options import AsJson, Models, StateDir
+from tagmill.cli.options import AsJson, Exclude, Include, Models, StateDir, TopK
 from tagmill.cli.train import Blocks, MinGain, Seed, StrictDataset
 from tagmill.cli.trainings import outcome_of
 from tagmill.client import Client
@@ -73,6 +73,9 @@ def add(
         str,
         typer.Option("--model", envvar="TAGMILL_MODEL", help="That labels; its champion then."),
     ] = BUILT_IN,
+    top_k: TopK = 5,
+    include: Include = None,
+    exclude: Exclude = None,
     fine_tune_blocks: Blocks = 0,
     min_gain: MinGain = 0.0,
     strict: StrictDataset = False,
@@ -99,7 +102,13 @@ def add(
             ).dump()
         else:
             client.model(model)
-            request = LabelRequest(source=source_name(source or ""), model=model).dump()
+            request = LabelRequest(
+                source=source_name(source or ""),
+                model=model,
+                top_k=top_k,
+                include=tuple(include or ()),
+                exclude=tuple(exclude or ()),
+            ).dump()
         added = client.store.schedules.add(
             schedule,
             cron=cron,

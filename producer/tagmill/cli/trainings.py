@@ -17,6 +17,9 @@ from tagmill.cli.progress import LiveProgress, clock, console
 from tagmill.sources import printable, readable
 from tagmill.store import Training
 
+MOST_FINDINGS = 10
+"""That are said; the report and ``--json`` have all."""
+
 _LOG_EVERY_S = 10.0
 
 
@@ -63,9 +66,20 @@ def say_training(training: Training) -> None:
     )
     if training.said:
         console.print(printable(training.said), markup=False)
+    for line in findings_of(training):
+        console.print(line, markup=False)
     report = training.result.get("report")
     if report:
         console.print(f"report: {printable(str(report))}", markup=False)
+
+
+def findings_of(training: Training) -> list[str]:
+    """What the trainer found in the dataset that its owner should know, a line each."""
+    found = training.result.get("findings") or []
+    lines = [f"dataset: {printable(str(one.get('said')))}" for one in found[:MOST_FINDINGS]]
+    if len(found) > MOST_FINDINGS:
+        lines.append(f"dataset: {len(found) - MOST_FINDINGS:,} more findings, see the report")
+    return lines
 
 
 def outcome_of(training: Training) -> str:
@@ -102,6 +116,8 @@ def show_training(training: Training, *, as_json: bool, out: Console) -> None:
     show_trainings([training], out)
     if training.said:
         out.print(printable(training.said), markup=False)
+    for line in findings_of(training):
+        out.print(line, markup=False)
     for name, value in training.result.items():
         if isinstance(value, str | int | float):
             out.print(f"{printable(name)}: {printable(str(value))}", markup=False)
