@@ -92,6 +92,7 @@ def test_training_has_a_slot_of_its_own(folder: LaneFolder) -> None:
         free(slots)
     both = planned(folder, "label", "train", gpus=GPUS, lanes_per_gpu=1)
     assert names(both) == ["label-gpu0", "label-gpu2-mig1", "train-gpu0"]
+    assert [slot.queues for slot in both] == [["label", "control"]] * 2 + [["train"]]
     free(both)
 
 
@@ -101,7 +102,7 @@ def test_slot_is_the_same_on_the_other_side_of_a_command_line(folder: LaneFolder
     slots = planned(folder, "label", "train", gpus=GPUS) + planned(folder, lanes=2)
     for slot in slots:
         read = _parser().parse_args(["slot", *slot.arguments(), "--warm-up", "m@1"])
-        same = Slot.parse(read.queue, read.lanes, read.gpu)
+        same = Slot.parse(read.queue, read.lanes, read.gpu, takes_control=read.takes_control)
         assert (same.name, same.gpu, same.queues) == (slot.name, slot.gpu, slot.queues)
         assert [lane.descriptor for lane in same.lanes] == [lane.descriptor for lane in slot.lanes]
     free(slots)

@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("queue")
     slot.add_argument("lanes", nargs="+")
     slot.add_argument("--gpu", nargs=4)
+    slot.add_argument("--no-control", dest="takes_control", action="store_false")
     for command in (lanes, worker, slot):
         command.add_argument("--warm-up")
     train = commands.add_parser("train")
@@ -102,7 +103,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "lanes":
         slot = plain_slot(arguments.count)
     else:
-        slot = Slot.parse(arguments.queue, arguments.lanes, arguments.gpu)
+        slot = Slot.parse(
+            arguments.queue,
+            arguments.lanes,
+            arguments.gpu,
+            takes_control=arguments.takes_control,
+        )
     return run_worker(settings, slot, warm_up=arguments.warm_up)
 
 

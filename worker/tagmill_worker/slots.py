@@ -40,16 +40,19 @@ class Slot:
         queue: ``label`` or ``train``.
         lanes: of which each is a process that Celery forks.
         gpu: which all of them see, and no other; ``None`` on the CPU.
+        takes_control: they tick and list too. A lane that trains for hours would hold such a
+            message meanwhile, so it does only where nobody else on its machine is there to.
     """
 
     queue: str
     lanes: tuple[LaneFile, ...]
     gpu: Gpu | None = None
+    takes_control: bool = True
 
     @property
     def queues(self) -> list[str]:
         """The broker's queues that it takes messages from."""
-        return [self.queue, CONTROL_QUEUE]
+        return [self.queue, CONTROL_QUEUE] if self.takes_control else [self.queue]
 
     @property
     def name(self) -> str:
@@ -88,10 +91,12 @@ class Slot:
         if self.gpu is not None:
             mig = "" if self.gpu.mig is None else str(self.gpu.mig)
             words += ["--gpu", str(self.gpu.index), mig, self.gpu.uuid, self.gpu.name]
-        return words
+        return words if self.takes_control else [*words, "--no-control"]
 
     @classmethod
-    def parse(cls, queue: str, lanes: Sequence[str], gpu: Sequence[str] | None) -> Slot:
+    def parse(
+        cls, queue: str, lanes: Sequence[str], gpu: Sequence[str] | None, *, takes_control: bool
+    ) -> Slot:
         """Make the slot that `arguments` wrote."""
         files = []
         for lane in lanes:
@@ -101,7 +106,7 @@ class Slot:
         if gpu:
             index, mig, uuid, product = gpu
             found = Gpu(index=int(index), mig=int(mig) if mig else None, uuid=uuid, name=product)
-        return cls(queue=queue, lanes=tuple(files), gpu=found)
+        return cls(queue=queue, lanes=tuple(files), gpu=found, takes_control=takes_control)
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The environment of its process: what a framework reads when it is imported.
@@ -183,7 +188,9 @@ def plan(
             if first
             else (f"{TRAIN_QUEUE}-cpu{number}" for number in itertools.count())
         )
-        slots.append(Slot(queue=TRAIN_QUEUE, lanes=(folder.take_first(names),), gpu=first))
+        taken = (folder.take_first(names),)
+        alone = not slots
+        slots.append(Slot(queue=TRAIN_QUEUE, lanes=taken, gpu=first, takes_control=alone))
     return slots
 
 
