@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from sqlalchemy import update
 from support.brokers import valkey
 
 from tagmill import Client
@@ -15,11 +17,13 @@ from tagmill.contract import CONTROL_QUEUE, TRAIN_QUEUE, ListMessage
 from tagmill.errors import SourceError, TrainingFailed, UnknownModel, UnknownTraining, UsageError
 from tagmill.firing import LabelRequest
 from tagmill.settings import Settings, load_settings
+from tagmill.store import Job
 from tagmill.store.schedules import ScheduleKind
+from tagmill.store.schema import jobs, schedules
 from tagmill.tick import tick
 from tagmill.train import watch_training
 from tagmill.training import TrainingRequest, TrainingResult, TrainingState
-from tagmill_worker.listing_lane import list_job
+from tagmill_worker.listing_lane import GIVE_UP_S, list_job
 
 
 @pytest.fixture
@@ -132,7 +136,7 @@ def test_schedule_to_label_is_listed_by_a_lane_and_labels_what_is_new(
     assert (listed.listed, listed.state) == (9, "running")
 
 
-def test_listing_of_a_source_that_is_gone_ends_its_job_and_says_why(
+def test_listing_that_a_lane_cannot_do_is_left_to_others_and_given_up_after_an_hour(
     client: Client, dataset: Path
 ) -> None:
     store = client.store
@@ -142,6 +146,29 @@ def test_listing_of_a_source_that_is_gone_ends_its_job_and_says_why(
     )
     tick(store, client.broker, lambda text: f"{text}@1")
     (job,) = client.jobs()
-    list_job(ListMessage(job=job.id), settings=client.settings, store=store, clock=lambda: 0.0)
-    assert client.job(job.id).state == "cancelled"
+
+    def list_it() -> Job:
+        list_job(ListMessage(job=job.id), settings=client.settings, store=store, clock=lambda: 0.0)
+        return client.job(job.id)
+
+    left = list_it()
+    assert (left.state, left.listed) == ("listing", 0)
+    assert "cannot be listed: " in (left.paused or "")
     assert "no such file or folder" in (store.schedules.get("nightly").last_said or "")
+    assert list_it().paused == left.paused
+    gone = dataset / "gone"
+    gone.mkdir()
+    (gone / "1.jpg").write_bytes(b"x")
+    listed = list_it()
+    assert (listed.state, listed.listed, listed.paused) == ("running", 1, None)
+
+    shutil.rmtree(gone)
+    client.cancel(job.id)
+    with store.database.write() as connection:
+        connection.execute(update(schedules).values(next_at=1))
+    tick(store, client.broker, lambda text: f"{text}@1")
+    job = client.newest()
+    assert list_it().state == "listing", "the next night's"
+    with store.database.write() as connection:
+        connection.execute(update(jobs).values(created_at=jobs.c.created_at - 2 * GIVE_UP_S))
+    assert list_it().state == "cancelled"
