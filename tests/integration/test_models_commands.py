@@ -193,5 +193,5 @@ def test_what_cannot_be_imported_is_refused_before_anything_is_loaded(
         command("models", "import", tmp_path / "none.keras", "--name", "x", "--labels", labels)
     with pytest.raises(UnknownModel, match="no name of a model"):
         command("models", "import", labels, "--name", "a/b", "--labels", labels)
-    with pytest.raises(UsageError, match="mobilenet_v2 is the built-in model"):
+    with pytest.raises(UsageError, match="mobilenet_v2 is a built-in model"):
         command("models", "import", labels, "--name", "mobilenet_v2", "--labels", labels)

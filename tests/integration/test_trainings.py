@@ -223,7 +223,7 @@ def test_what_cannot_be_trained_is_refused(store: Store) -> None:
     for wrong in ("a/b", "", "Pets", "../x", "p" * 65, "a\0", "pets@1"):
         with pytest.raises(UnknownModel, match="no name of a model"):
             TrainingRequest(name=wrong, dataset="x")
-    with pytest.raises(UsageError, match="mobilenet_v2 is the built-in model"):
+    with pytest.raises(UsageError, match="mobilenet_v2 is a built-in model"):
         TrainingRequest(name="mobilenet_v2", dataset="x")
     for values in ({"fine_tune_blocks": 18}, {"min_gain": 2.0}, {"seed": -1}):
         with pytest.raises(UsageError):
