@@ -181,9 +181,8 @@ class Producing:
         if job.state is not JobState.LISTING:
             return job
         selection = Selection(include=job.include, exclude=job.exclude)
-        opened = self._open(
-            job.source, selection, stale=self.model(job.model) if job.stale else None
-        )
+        stale = self.model(job.model) if job.stale else None
+        opened = self._open(job.source, selection, stale=stale, until=job.created_at)
         return self._list(opened, job, None, listener or Listener())
 
     def plan(
@@ -218,11 +217,13 @@ class Producing:
         selection: Selection,
         *,
         stale: ModelVersion | None = None,
+        until: float | None = None,
     ) -> Source:
         if stale is not None:
             if selection != EVERYTHING:
                 raise UsageError("what an older version labelled is taken whole: no patterns")
-            return StaleSource(source_name(fspath(source)), store=self.store, model=stale)
+            name = source_name(fspath(source))
+            return StaleSource(name, store=self.store, model=stale, until=until)
         return open_source(
             fspath(source), leave_out=self.settings.state_dir, s3=self._s3, selection=selection
         )

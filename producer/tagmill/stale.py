@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 from tagmill.errors import SourceError
 from tagmill.registry import ModelVersion
@@ -19,13 +18,17 @@ class StaleSource:
         name: of the source, which need not be there any more.
         store: that has the labels.
         model: the version that they are to be labelled with.
+        until: labels that were made later do not count; seconds since the epoch.
     """
 
-    def __init__(self, name: str, *, store: Store, model: ModelVersion) -> None:
+    def __init__(
+        self, name: str, *, store: Store, model: ModelVersion, until: float | None = None
+    ) -> None:
         self.name = name
         self.passed_over: Counter[str] = Counter()
         self._store = store
         self._model = model
+        self._until = until
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
         """Yield the URI and the version of each.
@@ -38,8 +41,15 @@ class StaleSource:
         """
         name, number = self._model.name, self._model.number
         is_empty = True
-        found = self._store.stale.items(self.name, name=name, before=number)
-        for item in islice(found, after.n if after else 0, None):
+        found = self._store.stale.items(
+            self.name,
+            name=name,
+            before=number,
+            until=self._until,
+            after=after.uri if after else None,
+            skip=after.n if after else 0,
+        )
+        for item in found:
             is_empty = False
             yield item
         if is_empty and after is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.brokers import valkey
@@ -118,7 +119,7 @@ def test_listing_of_old_labels_that_broke_off_goes_on(
 ) -> None:
     label(client, client.enqueue(folder, model="pets@1").id)
     monkeypatch.setattr(use_case, "PAGE_ITEMS", 7)
-    monkeypatch.setattr(stale_store, "_PAGE", 4)
+    monkeypatch.setattr(stale_store, "_ROWS", 4)
 
     class Stops(Listener):
         def on_page(self, job: object) -> None:
@@ -126,10 +127,29 @@ def test_listing_of_old_labels_that_broke_off_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         client.enqueue(folder, model="pets@2", stale=True, listener=Stops())
-    job = client.resume_listing(client.newest().id)
+    begun = client.newest()
+    monkeypatch.undo()
+    (folder / "99.jpg").write_bytes(b"least sure")  # which an older version labels meanwhile
+    label(client, client.enqueue(folder, model="pets@1").id)
+    job = client.resume_listing(begun.id)
     assert (job.listed, job.state) == (29, JobState.RUNNING)
     names = [uri.rpartition("/")[2] for uri in label(client, job.id)]
     assert names == [f"{n:02}.jpg" for n in reversed(range(29))]
+
+
+def test_listing_of_old_labels_goes_on_behind_an_item_or_where_it_was(
+    client: Client, folder: Path
+) -> None:
+    label(client, client.enqueue(folder, model="pets@1").id)
+
+    def listed(**how: Any) -> list[str]:
+        found = client.store.stale.items(f"file://{folder}", name="pets", before=2, **how)
+        return [uri.rpartition("/")[2] for uri, _ in found]
+
+    assert listed() == [f"{n:02}.jpg" for n in reversed(range(29))]
+    assert listed(after=f"file://{folder}/03.jpg", skip=9) == ["02.jpg", "01.jpg", "00.jpg"]
+    assert listed(after=f"file://{folder}/gone.jpg", skip=27) == ["01.jpg", "00.jpg"]
+    assert listed(until=client.store.jobs.now() - 600) == []
 
 
 def test_where_nothing_is_old_there_is_no_job(client: Client, folder: Path) -> None:
