@@ -63,5 +63,7 @@ def test_killed_three_times_a_training_ends_with_the_same_metrics(tmp_path: Path
     assert result["fingerprint"] == undisturbed["fingerprint"]
     once = [ModelVersion(name="shapes", number=1)]
     assert Registry(state / "models").versions("shapes") == once
-    assert finished(request, state)["version"] == 1  # and is not made a second time
+    again = finished(request, state)
+    assert again["version"] == 1  # and is not made a second time, which it says
+    assert again["said"].startswith("it is shapes@1 again, made of the same dataset")
     assert Registry(state / "models").versions("shapes") == once

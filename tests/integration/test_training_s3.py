@@ -6,8 +6,8 @@ import io
 from typing import Any
 
 import pytest
-from support.drawn import SHAPES, draw
 
+from tagmill.drawing import SHAPES, draw
 from tagmill.errors import MissingError, SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings

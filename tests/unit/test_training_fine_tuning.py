@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.drawn import SHAPES, draw_dataset
 
 from tagmill.contract import ErrorCode, Item
+from tagmill.drawing import SHAPES, draw_dataset
 from tagmill.errors import MissingError, SourceError, TransientItemError
 from tagmill.s3 import S3
 from tagmill.settings import Settings

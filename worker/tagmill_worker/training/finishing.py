@@ -52,8 +52,12 @@ class Finishing:
         """Make the version, probe it, write its report and publish it, unless that was done."""
         registry, name = self.where.registry, self.request.name
         if (done := self._made_before()) is not None:
-            about = registry.card(done).about
-            return done, self._result(done, Probed(**about["probe"]))
+            probed = Probed(**registry.card(done).about["probe"])
+            verdict = self._accuracy if done == self.champion else self._said(probed)
+            said = (
+                f"it is {done} again, made of the same dataset, with the report of then: {verdict}"
+            )
+            return done, self._result(done, probed, said)
         self.where.moved("making", 0, 1)
         geometry = self.base.network.geometry
         model = scores_model(self.fitted.model, self.evaluation.calibration.temperature)
@@ -66,10 +70,10 @@ class Finishing:
             self._describe(made, probed)
             rewrite = partial(self._describe, probed=probed)
             version = publish(registry, made, rewrite)
-        return version, self._result(version, probed)
+        return version, self._result(version, probed, self._said(probed))
 
     def _made_before(self) -> ModelVersion | None:
-        """The version that this very training made before it was killed, if it came so far."""
+        """The version that an equal training made, or this very one before it was killed."""
         for version in reversed(self.where.registry.versions(self.request.name)):
             if self.where.registry.card(version).about.get("training") == self._key:
                 return version
@@ -122,14 +126,15 @@ class Finishing:
         return probed.passed and is_gain
 
     def _said(self, probed: Probed) -> str:
-        accuracy = f"accuracy {self.evaluation.accuracy} on {self.evaluation.images:,} images"
         if not probed.passed:
-            return f"it failed its probe: {probed.said}; {accuracy}"
-        if self.champion is not None and self.champion == self._made_before():
-            return f"it is {self.champion} again, made of the same dataset: {accuracy}"
+            return f"it failed its probe: {probed.said}; {self._accuracy}"
         if self.comparison is None:
-            return f"the first of its name: {accuracy}"
-        return f"{self.comparison.said(self.request.min_gain)}; {accuracy}"
+            return f"the first of its name: {self._accuracy}"
+        return f"{self.comparison.said(self.request.min_gain)}; {self._accuracy}"
+
+    @property
+    def _accuracy(self) -> str:
+        return f"accuracy {self.evaluation.accuracy} on {self.evaluation.images:,} images"
 
     @property
     def _metrics(self) -> dict[str, Any]:
@@ -160,10 +165,10 @@ class Finishing:
             "min_gain": self.request.min_gain,
         }
 
-    def _result(self, version: ModelVersion, probed: Probed) -> TrainingResult:
+    def _result(self, version: ModelVersion, probed: Probed, said: str) -> TrainingResult:
         champion = self.champion
         return TrainingResult(
-            said=self._said(probed),
+            said=said,
             fingerprint=self.dataset.fingerprint,
             version=version.number,
             compared_with=champion.number if champion else None,
