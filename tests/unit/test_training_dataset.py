@@ -111,7 +111,7 @@ def test_more_images_than_memory_is_meant_for_are_refused_with_the_limit(
     listing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing_of, "MOST_IMAGES", 5)
-    folder = draw_dataset(tmp_path / "set", 2)
+    folder = draw_dataset(tmp_path / "set", range(2))
     (tmp_path / "list.csv").write_text("uri,label\n" + "a.png,a\nb.png,b\n" * 3)
     for place in (folder, tmp_path / "list.csv"):
         with pytest.raises(SourceError, match="more than 5 images, the limit of a dataset"):

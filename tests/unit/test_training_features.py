@@ -127,7 +127,7 @@ def test_an_image_that_cannot_be_read_for_now_ends_the_work_and_what_was_done_is
         "    raise TransientItemError(ErrorCode.UNAVAILABLE, 'reading failed: no answer')\n"
         "LocalFetch._read = away\n"
     )
-    paths = sorted(draw_dataset(tmp_path / "set", 2).rglob("*.png"))
+    paths = sorted(draw_dataset(tmp_path / "set", range(2)).rglob("*.png"))
     compute(paths[:3])
     with monkeypatch.context() as away:
         away.setenv("PYTHONPATH", str(outage))

@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def images(settings: Settings, tmp_path: Path) -> Images:
-    draw_dataset(tmp_path / "set", 4)
+    draw_dataset(tmp_path / "set", range(4))
     paths = [path for shape in SHAPES for path in sorted((tmp_path / "set" / shape).iterdir())]
     return Images(
         [Example(uri=file_uri(str(path)), version="", label=path.parent.name) for path in paths],
