@@ -215,7 +215,8 @@ def test_outputs_in_a_list_are_the_one_that_is_in_it(keras: Any, tmp_path: Path)
     images = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(images)
     path = tmp_path / "network.keras"
-    keras.Model([images], [keras.layers.Dense(3)(pooled)]).save(path)
+    logits = keras.layers.Dense(3, bias_initializer=keras.initializers.Constant(-3.0))(pooled)
+    keras.Model([images], [logits]).save(path)
     foreign = Foreign(path=path, labels=labels(tmp_path), scaling="0..1")
     assert str(import_classifier(Registry(tmp_path / "models"), "theirs", foreign)) == "theirs@1"
 
