@@ -31,6 +31,7 @@ ALL = (
     "results",
     "accuracy",
     "training",
+    "promotion",
     "fuzz",
 )
 
