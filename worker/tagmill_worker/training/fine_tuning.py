@@ -150,14 +150,14 @@ def fine_tune(
     )
     classes = model.output_shape[-1]
     chosen = np.array(numbers)
-    targets = np.eye(classes, dtype=np.float32)[labels[chosen]]
+    targets = np.eye(classes, dtype=np.float32)
     weights = class_weights(labels[chosen], classes)
 
     def batches(epoch: int, step: int) -> Iterator[Batch]:
         size, seed = recipe.batch_size, recipe.seed
         for some, counts in batches_of(len(chosen), size, seed=seed, epoch=epoch, step=step):
             pixels = images.varied(chosen[some].tolist(), seed=seed, epoch=epoch)
-            yield pixels, targets[some], weights[some] * counts
+            yield pixels, targets[labels[chosen[some]]], weights[some] * counts
 
     plan = Plan(
         epochs=recipe.epochs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +18,11 @@ from tagmill_worker.training import fine_tuning
 from tagmill_worker.training.base import Base
 from tagmill_worker.training.contents import Dataset
 from tagmill_worker.training.features import Vectors
-from tagmill_worker.training.head import Recipe, train_head
+from tagmill_worker.training.head import Recipe, logits_of, train_head
 from tagmill_worker.training.making import logits_model
 from tagmill_worker.training.surroundings import Surroundings
 
+_BLOCK = 4_096  # images
 UNTRAINED_RATE, UNTRAINED_EPOCHS = 2e-3, 30
 
 
@@ -53,11 +55,11 @@ def fit_variant(
         dataset: to train on.
         vectors: the base's features of it.
     """
-    seen = base.seen(vectors.of(dataset.digests))
     training = ~dataset.is_holdout
+    seen = _seen(base, vectors, dataset, dataset.numbers(training))
     key = repr((__version__, request.name, dataset.fingerprint, base.network.key))
     head = train_head(
-        seen[training],
+        seen,
         dataset.labels[training],
         dataset.is_validation[training],
         classes=len(dataset.classes),
@@ -70,7 +72,8 @@ def fit_variant(
     model = logits_model(base, base.load(), head.model)
     recipe = _further(request, base)
     if recipe is None:
-        logits = np.asarray(head.model(seen[dataset.is_holdout], training=False), np.float32)
+        seen = _seen(base, vectors, dataset, dataset.numbers(dataset.is_holdout))
+        logits = logits_of(head.model, seen, np.arange(len(seen)))
         return Fitted(model=model, logits=logits, epochs=head.epochs, key=key)
     settings = where.settings
     local = LocalFetch(settings.roots, max_bytes=settings.max_bytes)
@@ -94,6 +97,19 @@ def fit_variant(
     held_out = dataset.numbers(dataset.is_holdout)
     logits = fine_tuning.predict_logits(model, images, held_out, check=where.check)
     return Fitted(model=model, logits=logits, epochs=head.epochs, key=key)
+
+
+def _seen(
+    base: Base, vectors: Vectors, dataset: Dataset, numbers: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """What a head is given of images, block by block: what lies between is as large again."""
+    digests = [dataset.digests[number] for number in numbers]
+    width = base.seen(vectors.of(digests[:1])).shape[1]
+    seen = np.empty((len(digests), width), np.float32)
+    for start in range(0, len(digests), _BLOCK):
+        some = digests[start : start + _BLOCK]
+        seen[start : start + len(some)] = base.seen(vectors.of(some))
+    return seen
 
 
 def _further(request: TrainingRequest, base: Base) -> fine_tuning.Recipe | None:

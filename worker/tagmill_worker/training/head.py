@@ -23,6 +23,8 @@ from tagmill_worker.training.fitting import (
 )
 from tagmill_worker.training.runtime import frameworks
 
+_BLOCK = 4_096  # images
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -113,17 +115,18 @@ def train_head(
     if is_validation.any() and not is_validation.all():
         model = new_head(seen.shape[1], classes, recipe)
         first = plan(
-            seen[~is_validation],
-            labels[~is_validation],
+            seen,
+            labels,
+            np.flatnonzero(~is_validation),
             epochs=recipe.epochs(len(labels)),
-            validate=partial(_loss, model, seen[is_validation], labels[is_validation]),
+            validate=partial(_loss, model, seen, labels, np.flatnonzero(is_validation)),
         )
         found = fit(model, first, checkpoint=checkpoint(folder / "search.npz"), moved=moved)
         epochs, losses = found.best_epoch, found.losses
         if len(labels) >= recipe.refits_below:
             return Trained(model=model, epochs=epochs, losses=tuple(losses))
     model = new_head(seen.shape[1], classes, recipe)
-    on_all = plan(seen, labels, epochs=epochs)
+    on_all = plan(seen, labels, np.arange(len(labels)), epochs=epochs)
     fit(model, on_all, checkpoint=checkpoint(folder / "head.npz"), moved=moved)
     return Trained(model=model, epochs=epochs, losses=tuple(losses))
 
@@ -151,34 +154,53 @@ def new_head(width: int, classes: int, recipe: Recipe) -> Any:
 def _plan(
     seen: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.int64],
     *,
     classes: int,
     recipe: Recipe,
     epochs: int,
     validate: Callable[[], float] | None = None,
 ) -> Plan:
-    size = recipe.batch_size(len(labels))
+    size = recipe.batch_size(len(numbers))
     targets = np.eye(classes, dtype=np.float32)
-    weights = class_weights(labels, classes)
+    weights = class_weights(labels[numbers], classes)
 
     def batches(epoch: int, step: int) -> Iterator[Batch]:
-        drawn = batches_of(len(labels), size, seed=recipe.seed, epoch=epoch, step=step)
+        drawn = batches_of(len(numbers), size, seed=recipe.seed, epoch=epoch, step=step)
         for chosen, counts in drawn:
-            yield seen[chosen], targets[labels[chosen]], weights[chosen] * counts
+            some = numbers[chosen]
+            yield seen[some], targets[labels[some]], weights[chosen] * counts
 
     return Plan(
         epochs=epochs,
-        steps=-(-len(labels) // size),
+        steps=-(-len(numbers) // size),
         batches=batches,
         validate=validate,
-        patience=recipe.patience(len(labels)),
+        patience=recipe.patience(len(numbers)),
         seed=recipe.seed,
     )
 
 
-def _loss(model: Any, seen: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """The mean loss of images, every class weighing the same."""
-    logits = np.asarray(model(seen, training=False), np.float64)
+def logits_of(
+    model: Any, seen: npt.NDArray[np.float32], numbers: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """A head's logits of some images, some thousands at a time: all at once are a copy of them."""
+    parts = [np.empty((0, model.output_shape[-1]), np.float32)]
+    for start in range(0, len(numbers), _BLOCK):
+        some = seen[numbers[start : start + _BLOCK]]
+        parts.append(np.asarray(model(some, training=False), np.float32))
+    return np.concatenate(parts)
+
+
+def _loss(
+    model: Any,
+    seen: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.int64],
+) -> float:
+    """The mean loss of some images, every class weighing the same."""
+    logits = logits_of(model, seen, numbers).astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
-    return float(np.average(losses, weights=class_weights(labels, logits.shape[1])))
+    true = labels[numbers]
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(true)), true]
+    return float(np.average(losses, weights=class_weights(true, logits.shape[1])))
