@@ -44,7 +44,7 @@ def found(name: str) -> Iterator[tuple[str, str]]:
         yield f"file:///{name}/{n}.jpg", "1-1"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_crowd_ends_with_one_outcome_for_every_item(
     store_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

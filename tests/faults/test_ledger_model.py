@@ -322,7 +322,7 @@ def test_no_item_is_lost_or_doubled_whatever_happens(store: Store) -> None:
     chunk = replace(claim(store, earlier), was_put_off=True)  # nothing is left for later
     known = ending_in(chunk, CODES)
     store.ledger.commit(chunk, known, SUMMARY)
-    usual = hypothesis.settings(max_examples=60, derandomize=True)
+    usual = hypothesis.settings(max_examples=40, derandomize=True)
     is_long = hypothesis.settings.get_current_profile_name() == "long"
     run_state_machine_as_test(
         lambda: Ledger(store, known, earlier.id),

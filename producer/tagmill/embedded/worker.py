@@ -45,7 +45,12 @@ class EmbeddedWorker:
             self._process = start(
                 [sys.executable, "-m", "tagmill_worker", *self._words],
                 output.fileno(),
-                environment={**worker_environment(self._settings), "TMPDIR": str(self._scratch)},
+                environment={
+                    **worker_environment(self._settings),
+                    "TMPDIR": str(self._scratch),
+                    # Else Celery may wait for ever for messages that were in hand already.
+                    "REMAP_SIGTERM": "SIGQUIT",
+                },
             )
 
     def check(self) -> None:
