@@ -134,20 +134,6 @@ def test_killed_broker_is_said_and_the_next_run_goes_on(
     check_whole(tagmill, folder, undisturbed)
 
 
-def test_lane_that_hangs_costs_its_chunk_a_lease_and_no_more(
-    tagmill: Tagmill, folder: Path, undisturbed: dict[str, list[dict[str, object]]]
-) -> None:
-    tagmill.environment |= {"TAGMILL_LEASE_S": "5", "TAGMILL_ITEM_TIMEOUT_S": "4"}
-    run = tagmill.start("run", folder, "--lanes", "2")
-    until(lambda: committed(tagmill) > 50)
-    tagmill.lanes()[0].suspend()
-    _, said = run.communicate(timeout=100)
-    assert run.returncode == 0, said
-    assert "600 labelled, 0 failed in" in said
-    assert not tagmill.left_running()
-    check_whole(tagmill, folder, undisturbed)
-
-
 def test_job_cancelled_from_elsewhere_ends_the_run(tagmill: Tagmill, folder: Path) -> None:
     run = tagmill.start("run", folder)
     until(lambda: committed(tagmill) > 50)
