@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,7 @@ from tagmill.store import Schedule, Store
 from tagmill.store.jobs import BREAKER_OUTCOMES, insert_job
 from tagmill.store.schedules import ScheduleKind
 from tagmill.store.trainings import insert_training
-from tagmill.training import TrainingRequest, TrainMessage
+from tagmill.training import StoredRequest, TrainingRequest, TrainMessage
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ LISTING_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelRequest:
+class LabelRequest(StoredRequest):
     """What a schedule labels.
 
     Attributes:
@@ -40,27 +41,13 @@ class LabelRequest:
         exclude: patterns of names that are not.
     """
 
+    called: ClassVar[str] = "the schedule's"
+
     source: str
     model: str
     top_k: int = 5
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-
-    def dump(self) -> str:
-        """The request as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def load(cls, text: str) -> LabelRequest:
-        """Read what `dump` wrote.
-
-        Raises:
-            UsageError: if another release wrote it.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise UsageError(f"the schedule's {text:.200} is of another release") from error
 
 
 def fire_due(

@@ -6,7 +6,7 @@ import enum
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tagmill.contract import BUILT_IN, MESSAGE_VERSION, SMALL, TRAIN_QUEUE, Priority
 from tagmill.errors import UnknownModel, UsageError
@@ -40,7 +40,30 @@ UNFINISHED = (TrainingState.QUEUED, TrainingState.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingRequest:
+class StoredRequest:
+    """A request that the store keeps as JSON."""
+
+    called: ClassVar[str]
+
+    def dump(self) -> str:
+        """The request as JSON, in one form only: equal requests give equal texts."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """Read what `dump` wrote.
+
+        Raises:
+            UsageError: if another release wrote it.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise UsageError(f"{cls.called} {text:.200} is of another release") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRequest(StoredRequest):
     """What somebody asked to be trained.
 
     Attributes:
@@ -53,6 +76,8 @@ class TrainingRequest:
         from_scratch: all of a small network is trained, which knows nothing and needs no weights.
         skip_unchanged: nothing is trained where the dataset is that of the last training done.
     """
+
+    called: ClassVar[str] = "the training"
 
     name: str
     dataset: str
@@ -78,22 +103,6 @@ class TrainingRequest:
             raise UsageError(f"min_gain is {self.min_gain}, it may be 0 to 1")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed is {self.seed}, it may be 0 to {2**31 - 1}")
-
-    def dump(self) -> str:
-        """The request as JSON, in one form only: equal requests give equal texts."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def load(cls, text: str) -> TrainingRequest:
-        """Read what `dump` wrote.
-
-        Raises:
-            UsageError: if another release wrote it.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise UsageError(f"the training {text:.200} is of another release") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

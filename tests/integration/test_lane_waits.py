@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support.clock import Time
 from support.ledger import claim, job_with
 
 from tagmill.contract import ChunkMessage, Item, Outcome, Status
@@ -20,21 +21,6 @@ from tagmill_worker.lane import REGISTRY_PAUSE_S, RESERVE_S, STORE_WAIT_S, Lane
 
 LIMIT_S = 600.0
 LONGEST_PAUSE_S = 10.0
-
-
-class Time:
-    """A clock that only waiting and labelling move."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
 
 
 class Away:

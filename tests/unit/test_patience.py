@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.clock import Time
 
 from tagmill.errors import (
     BrokerAway,
@@ -14,21 +15,6 @@ from tagmill.errors import (
     UsageError,
 )
 from tagmill.patience import AT_ONCE, Patience
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
 
 
 class Away:

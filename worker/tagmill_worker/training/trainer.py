@@ -30,7 +30,6 @@ from tagmill_worker.training.features import Features
 from tagmill_worker.training.finishing import Finishing
 from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
-from tagmill_worker.training.making import check_name
 from tagmill_worker.training.surroundings import Surroundings
 from tagmill_worker.training.untrained import build_untrained
 from tagmill_worker.training.versions import with_versions
@@ -67,14 +66,12 @@ def train(
         checkpoint_s: seconds of fitting, at the most, that are done again after a kill.
 
     Raises:
-        UsageError: if no model can have the name.
         SourceError: if the dataset is none, or is to have no finding and has one.
         MissingError: if images cannot be read for now.
         ModelUnavailable: if the base, the champion or the registry cannot be used.
         StoreFull: if there is no room left.
         JobCancelled: if somebody cancelled it.
     """
-    check_name(request.name)
     registry = open_registry(settings)
     where = Surroundings(
         settings=settings,
