@@ -158,7 +158,7 @@ def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:
     )
     yield Case(
         what=f"{len(images.KINDS)} images that crash, hang or bloat whatever decodes them",
-        run=partial(images.fatal, own, lease_s=SHORT_LEASE_S),
+        run=partial(images.fatal, own),
         within_s=None,
         lost=len(images.KINDS),
     )

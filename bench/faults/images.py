@@ -10,7 +10,6 @@ from urllib.parse import unquote
 from bench.faults.cluster import Cluster, Servers
 from bench.faults.counting import Proof
 from bench.faults.customize import path_of
-from bench.faults.field import leased
 from tagmill.store import Job
 
 KINDS = ("abort", "abort", "abort", "abort", "loop", "hold", "eat", "eat", "eat", "eat")
@@ -21,13 +20,12 @@ WHY = {"abort": "SIGABRT", "loop": "longer than", "hold": "longer than", "eat": 
 
 LANE_BYTES = 512 << 20
 
+ITEM_TIMEOUT_S, LEASE_S = 3.0, 15.0
+"""Far apart: whoever ends a lane has time to say why before another may claim its chunk."""
 
-def fatal(servers: Servers, *, lease_s: float) -> Proof:
+
+def fatal(servers: Servers) -> Proof:
     """Ten images among hundreds end their lane: by a crash, by hanging, by eating memory.
-
-    Args:
-        servers: for the rest.
-        lease_s: of its claims, which an image's limit goes with.
 
     Raises:
         RuntimeError: if one of them is not `lane_lost`, with a message that says why.
@@ -35,7 +33,8 @@ def fatal(servers: Servers, *, lease_s: float) -> Proof:
     folder = _folder(servers)
     limits = {
         "PYTHONPATH": path_of("decoder"),
-        **leased(lease_s),
+        "TAGMILL_LEASE_S": str(LEASE_S),
+        "TAGMILL_ITEM_TIMEOUT_S": str(ITEM_TIMEOUT_S),
         "TAGMILL_LANE_BYTES": str(LANE_BYTES),
     }
     with servers.cluster() as cluster:

@@ -114,7 +114,7 @@ def test_s3_that_fails_and_stalls_costs_no_image(
 
 
 def test_images_that_end_their_lane_cost_no_other_image(own_servers: Servers) -> None:
-    proof = images.fatal(own_servers, lease_s=4.0)
+    proof = images.fatal(own_servers)
     (counted,) = proof.counted
     assert counted.is_complete, str(counted)
     assert counted.items >= 500 + len(images.KINDS)
