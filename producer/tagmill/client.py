@@ -176,7 +176,8 @@ class Client(Producing):
         """Ask for a training of a model's next version; lanes of the queue ``train`` do it.
 
         Args:
-            dataset: a folder per class, or a manifest ``uri,label``, here or in S3.
+            dataset: a folder per class or a manifest ``uri,label``, here or in S3; or
+                `tagmill.training.CORRECTIONS`.
             name: of the model.
             parameters: as `TrainingRequest` has them.
 

@@ -5,28 +5,55 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tagmill.contract import Message
-from tagmill.errors import SourceError, TrainingFailed
+from tagmill.errors import SourceError, TrainingFailed, UsageError
 from tagmill.patience import AT_ONCE, Patience
-from tagmill.sources import path_of, source_name
+from tagmill.settings import Settings
+from tagmill.sources import default_roots, path_of, source_name
 from tagmill.store import Store, Training
-from tagmill.training import TrainingRequest, TrainingState, TrainMessage
+from tagmill.training import CORRECTIONS, TrainingRequest, TrainingState, TrainMessage
 
 POLL_S = 0.5
 """Between two looks at a training."""
 
+MOST_ROOTS = 500
+"""A worker is told of them in a variable, which Linux lets have 128 KiB."""
+
 
 def dataset_name(text: str) -> str:
-    """A dataset as everybody finds it: absolute, wherever it was named.
+    """A dataset as everybody finds it: absolute, wherever it was named; or `CORRECTIONS`.
 
     Raises:
         SourceError: if it is on this machine's disks and not there.
     """
+    if text == CORRECTIONS:
+        return text
     name = source_name(text)
     if name.startswith("file:") and not os.path.exists(path_of(name)):
         raise SourceError(f"{text:.200}: no such folder or manifest")
     return name
+
+
+def with_training_roots(settings: Settings, request: TrainingRequest, store: Store) -> Settings:
+    """Settings whose roots are the folders of a training's images where the user set none.
+
+    Raises:
+        UsageError: if they are too many to be told to a worker.
+    """
+    if settings.roots:
+        return settings
+    roots = set() if request.dataset == CORRECTIONS else set(default_roots(request.dataset))
+    if request.heeds_corrections:
+        files = (uri for uri in store.corrections.labels(request.name) if uri.startswith("file:"))
+        roots.update(Path(path_of(uri)).parent for uri in files)
+    if len(roots) > MOST_ROOTS:
+        raise UsageError(
+            f"the corrections of {request.name} lie in {len(roots):,} folders, the limit is "
+            f"{MOST_ROOTS}: name one above them with --root"
+        )
+    return settings.model_copy(update={"roots": tuple(sorted(roots))})
 
 
 def ask_for_training(

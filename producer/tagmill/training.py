@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import json
 import re
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
 
 from tagmill.contract import BUILT_IN, MESSAGE_VERSION, SMALL, TRAIN_QUEUE, Priority
-from tagmill.errors import UnknownModel, UsageError
+from tagmill.errors import SourceError, UnknownModel, UsageError
 
 TRAIN_TASK = "tagmill.train"
 
@@ -19,6 +20,12 @@ MOST_BLOCKS = 17
 CHAMPION = "champion"
 """The alias that a model's name alone means, once it is set."""
 
+CORRECTIONS = "corrections:"
+"""A dataset that is nothing but the labels that somebody gave by hand."""
+
+MOST_LABEL_CHARACTERS = 100
+
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -68,7 +75,8 @@ class TrainingRequest(StoredRequest):
 
     Attributes:
         name: of the model that a version is made of.
-        dataset: a folder per class or a manifest ``uri,label``, made absolute.
+        dataset: a folder per class or a manifest ``uri,label``, made absolute; or `CORRECTIONS`.
+        with_corrections: labels that were given by hand stand over the dataset's.
         fine_tune_blocks: how many of the base's top blocks are trained too.
         min_gain: accuracy on the holdout that the new version must have more than the champion.
         strict: any finding in the dataset stops it.
@@ -81,6 +89,7 @@ class TrainingRequest(StoredRequest):
 
     name: str
     dataset: str
+    with_corrections: bool = False
     fine_tune_blocks: int = 0
     min_gain: float = 0.0
     strict: bool = False
@@ -103,6 +112,10 @@ class TrainingRequest(StoredRequest):
             raise UsageError(f"min_gain is {self.min_gain}, it may be 0 to 1")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed is {self.seed}, it may be 0 to {2**31 - 1}")
+
+    @property
+    def heeds_corrections(self) -> bool:
+        return self.with_corrections or self.dataset == CORRECTIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,3 +176,25 @@ def check_model_name(name: str) -> None:
             f"{name!r:.100} is no name of a model: up to 64 of a-z, 0-9, '_', '.' and '-', and the "
             "first is a letter or digit"
         )
+
+
+def clean_label(text: str) -> str:
+    """A label as it is kept: composed Unicode, no space around it.
+
+    Raises:
+        SourceError: if it cannot be one, saying why.
+    """
+    label = unicodedata.normalize("NFC", text).strip()
+    if not label:
+        raise SourceError("a label is empty")
+    if _CONTROL.search(label):
+        raise SourceError(
+            f"the label {label!r:.120} has a line break, a control character or bytes that are "
+            "not UTF-8: rename it"
+        )
+    if len(label) > MOST_LABEL_CHARACTERS:
+        raise SourceError(
+            f"the label {label!r:.60}… has {len(label):,} characters, "
+            f"the limit is {MOST_LABEL_CHARACTERS}"
+        )
+    return label

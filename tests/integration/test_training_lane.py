@@ -16,7 +16,13 @@ from tagmill.errors import ModelUnavailable, StoreAway, StoreFull, UsageError
 from tagmill.registry import ModelVersion
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
-from tagmill.training import TrainingRequest, TrainingResult, TrainingState, TrainMessage
+from tagmill.training import (
+    CORRECTIONS,
+    TrainingRequest,
+    TrainingResult,
+    TrainingState,
+    TrainMessage,
+)
 from tagmill_worker import training_process
 from tagmill_worker.training_lane import do_training
 from tagmill_worker.training_process import await_training
@@ -65,6 +71,29 @@ def test_version_that_is_better_is_promoted_and_the_trainer_told_what_it_needs(
     assert store.aliases.version("pets") == 4
     assert told["champion"] == ModelVersion(name="pets", number=3)
     assert (told["request"], told["settings"], told["known_fingerprint"]) == (PETS, settings, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_told"),
+    [
+        (PETS, False),
+        (replace(PETS, with_corrections=True), True),
+        (replace(PETS, dataset=CORRECTIONS), True),
+    ],
+)
+def test_trainer_is_told_the_corrections_of_its_model_where_they_are_wanted(
+    store: Store, settings: Settings, asked: TrainingRequest, is_told: bool
+) -> None:
+    store.corrections.add("pets", "cat", ["file:///1.jpg"])
+    store.corrections.add("birds", "wren", ["file:///2.jpg"])
+    told: dict[str, Any] = {}
+
+    def trainer(_: TrainingRequest, **how: Any) -> TrainingResult:
+        told.update(how)
+        return BETTER
+
+    trained(store, settings, trainer, training=store.trainings.create(asked))
+    assert told["corrections"] == ({"file:///1.jpg": "cat"} if is_told else {})
 
 
 def test_without_a_champion_a_version_is_compared_with_the_newest_imported_one(

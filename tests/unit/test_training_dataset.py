@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tagmill.drawing import draw_dataset
@@ -15,6 +17,7 @@ from tagmill.errors import SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import open_source
+from tagmill.training import CORRECTIONS
 from tagmill_worker.training import dataset as listing_of
 from tagmill_worker.training.contents import Dataset, Read, make_dataset
 from tagmill_worker.training.dataset import Example, Listed, list_dataset
@@ -154,7 +157,7 @@ def test_a_folder_whose_name_no_terminal_should_see_is_refused(
 ) -> None:
     folder = draw_dataset(tmp_path / "set", range(1))
     (folder / "disc").rename(folder / "di\nsc\x1b[31m")
-    with pytest.raises(SourceError, match=r"di\\\\nsc"):
+    with pytest.raises(SourceError, match=r"di\\nsc"):
         listing(folder)
 
 
@@ -163,7 +166,31 @@ def test_corrections_replace_labels_and_add_images(listing: Any, tmp_path: Path)
     first = listing(folder).examples[0]
     listed = listing(folder, corrections={first.uri: "round", "s3://b/new.jpg": "square"})
     assert listed.examples[0].label == "round"
-    assert listed.examples[-1] == Example(uri="s3://b/new.jpg", version="", label="square")
+    added = Example(uri="s3://b/new.jpg", version="", label="square", is_corrected=True)
+    assert listed.examples[-1] == added
+    assert not any(example.is_corrected for example in listed.examples[1:-1])
+
+
+def test_corrections_alone_are_a_dataset(listing: Any, tmp_path: Path) -> None:
+    folder = draw_dataset(tmp_path / "set", range(1))
+    said = {example.uri: example.label for example in listing(folder).examples}
+    listed = listing(CORRECTIONS, corrections=said)
+    assert [(e.uri, e.label) for e in listed.examples] == sorted(said.items())
+    assert all(example.version for example in listed.examples), "files are not read each night"
+    with pytest.raises(SourceError, match="corrections: has no labelled image"):
+        listing(CORRECTIONS)
+
+
+def test_correction_stands_over_other_places_of_the_same_image() -> None:
+    listed, reads = listed_of(cat=30, dog=30)
+    corrected = replace(example("cat", 99), is_corrected=True)
+    read_too = replace(read("dog", 3), version=corrected.version)
+    dataset = make_dataset(
+        replace(listed, examples=(*listed.examples, corrected)), [*reads, read_too]
+    )
+    assert not dataset.findings
+    assert len(dataset.examples) == 60
+    assert np.count_nonzero(dataset.labels == dataset.classes.index("cat")) == 31
 
 
 def test_a_content_stays_on_its_side_whatever_comes_and_goes() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -40,6 +40,7 @@ class Trainer(Protocol):
         known_fingerprint: str | None,
         progress: Callable[[str, int, int], None],
         is_cancelled: Callable[[], bool],
+        corrections: Mapping[str, str],
     ) -> TrainingResult:
         """Train.
 
@@ -50,6 +51,7 @@ class Trainer(Protocol):
             known_fingerprint: of a dataset for which nothing is to be trained.
             progress: told the stage, and how much of how much of it is done; costs nothing.
             is_cancelled: asked often; where it is true the trainer raises, whatever it likes.
+            corrections: labels by URI that stand over the dataset's.
 
         Raises:
             TagmillError: saying what is wrong in one sentence.
@@ -87,13 +89,18 @@ def do_training(
     log.info("training begins training=%s attempt=%d", claim.id, claim.attempt)
     with Lease(claim, store=store, lease_s=settings.lease_s) as lease:
         try:
+            asked = claim.request
+            corrections = (
+                patient(store.corrections.labels, asked.name) if asked.heeds_corrections else {}
+            )
             result = trainer(
-                claim.request,
+                asked,
                 settings=settings,
                 champion=_champion(claim, settings),
                 known_fingerprint=claim.known_fingerprint,
                 progress=lease.progress,
                 is_cancelled=lambda: lease.is_over or is_stopping(),
+                corrections=corrections,
             )
         except Exception as error:  # noqa: BLE001  # whatever it was, the training ends with it
             result = None

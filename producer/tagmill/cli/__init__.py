@@ -11,7 +11,19 @@ from types import FrameType
 
 import typer
 
-from tagmill.cli import demo, doctor, enqueue, jobs, models, run, schedule, train, worker, workers
+from tagmill.cli import (
+    corrections,
+    demo,
+    doctor,
+    enqueue,
+    jobs,
+    models,
+    run,
+    schedule,
+    train,
+    worker,
+    workers,
+)
 from tagmill.errors import MissingError, TagmillError
 from tagmill.sources import printable
 from tagmill.version import __version__
@@ -39,6 +51,7 @@ app.command()(worker.worker)
 app.command()(workers.workers)
 app.command()(workers.scheduler)
 app.command()(train.train)
+app.add_typer(corrections.app, name="corrections")
 app.add_typer(models.app, name="models")
 app.add_typer(schedule.app, name="schedule")
 app.command()(doctor.doctor)

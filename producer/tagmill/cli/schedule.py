@@ -18,7 +18,7 @@ from rich.table import Table
 from tagmill.cli.labelling import program
 from tagmill.cli.opening import settings_of
 from tagmill.cli.options import AsJson, Exclude, Include, Models, StateDir, TopK
-from tagmill.cli.train import Blocks, MinGain, Seed, StrictDataset
+from tagmill.cli.train import Blocks, MinGain, Seed, StrictDataset, WithCorrections
 from tagmill.cli.trainings import outcome_of
 from tagmill.client import Client
 from tagmill.cron import next_time
@@ -76,6 +76,7 @@ def add(
     top_k: TopK = 5,
     include: Include = None,
     exclude: Exclude = None,
+    with_corrections: WithCorrections = False,
     fine_tune_blocks: Blocks = 0,
     min_gain: MinGain = 0.0,
     strict: StrictDataset = False,
@@ -94,6 +95,7 @@ def add(
             request = TrainingRequest(
                 name=name,
                 dataset=dataset_name(dataset),
+                with_corrections=with_corrections,
                 fine_tune_blocks=fine_tune_blocks,
                 min_gain=min_gain,
                 strict=strict,

@@ -15,15 +15,25 @@ from tagmill.cli.run import Roots
 from tagmill.cli.trainings import say_training, shown
 from tagmill.client import Client
 from tagmill.embedded import Servers, train_words
-from tagmill.run import STALL_S, with_roots
+from tagmill.run import STALL_S
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
-from tagmill.train import ask_for_training, dataset_name, watch_training
+from tagmill.train import ask_for_training, dataset_name, watch_training, with_training_roots
 from tagmill.training import MOST_BLOCKS, TrainingRequest, TrainingState, TrainMessage
 
 Dataset = Annotated[
     str,
-    typer.Argument(metavar="DATASET", help="A folder per class, or a manifest of uri,label."),
+    typer.Argument(
+        metavar="DATASET", help="A folder per class, a manifest of uri,label, or 'corrections:'."
+    ),
+]
+WithCorrections = Annotated[
+    bool,
+    typer.Option(
+        "--with-corrections",
+        envvar="TAGMILL_WITH_CORRECTIONS",
+        help="What 'tagmill corrections add' was told stands over the dataset.",
+    ),
 ]
 ModelName = Annotated[
     str, typer.Option("--name", envvar="TAGMILL_NAME", help="Of the model it makes a version of.")
@@ -73,6 +83,7 @@ def train(
             "--follow", envvar="TAGMILL_FOLLOW", help="With --enqueue: watch it to its end."
         ),
     ] = False,
+    with_corrections: WithCorrections = False,
     fine_tune_blocks: Blocks = 0,
     min_gain: MinGain = 0.0,
     strict: StrictDataset = False,
@@ -88,6 +99,7 @@ def train(
     request = TrainingRequest(
         name=name,
         dataset=dataset_name(dataset),
+        with_corrections=with_corrections,
         fine_tune_blocks=fine_tune_blocks,
         min_gain=min_gain,
         strict=strict,
@@ -100,7 +112,7 @@ def train(
     settings = embedded_settings(
         state_dir=state_dir, models=models, roots=tuple(roots) if roots else None
     )
-    training = train_here(with_roots(settings, request.dataset), request)
+    training = train_here(settings, request)
     say_training(training)
 
 
@@ -124,6 +136,7 @@ def train_here(settings: Settings, request: TrainingRequest) -> Training:
         if earlier is not None:  # whoever had it is gone, for we hold the folder
             store.training_claims.release_expired(earlier.id)
             view.say(f"going on with training {earlier.id}")
+        settings = with_training_roots(settings, request, store)
         try:
             with Servers(settings, folder, words=train_words()) as servers:
                 training = ask_for_training(store, servers.send, request)

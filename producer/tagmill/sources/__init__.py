@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "default_roots",
     "file_uri",
+    "file_version",
     "open_source",
     "path_of",
     "printable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tagmill.store.aliases import Aliases, Move
+from tagmill.store.corrections import Correction, Corrections
 from tagmill.store.database import Database
 from tagmill.store.jobs import Job, Jobs
 from tagmill.store.lanes import LaneNote, Lanes, LaneState
@@ -18,6 +19,8 @@ from tagmill.store.trainings import Training, Trainings
 __all__ = [
     "Aliases",
     "ClaimedTraining",
+    "Correction",
+    "Corrections",
     "Database",
     "Job",
     "Jobs",
@@ -58,6 +61,7 @@ class Store:
         trainings: what was asked to be trained, and what came of it.
         training_claims: who may do a training.
         aliases: which versions are meant by names that move.
+        corrections: what somebody says that images show.
         stale: what an older version of a model labelled.
         schedules: what becomes a training or a job by itself.
 
@@ -76,6 +80,7 @@ class Store:
         self.trainings = Trainings(self.database)
         self.training_claims = TrainingClaims(self.database)
         self.aliases = Aliases(self.database)
+        self.corrections = Corrections(self.database)
         self.stale = Stale(self.database)
         self.schedules = Schedules(self.database)
 

@@ -3,8 +3,9 @@
 ``jobs`` and ``chunks`` are the ledger; ``outcomes`` holds one row per labelled item of a job;
 ``skipped`` points, for items that a job did not label again, at the outcome that stands;
 ``lanes`` is where lanes say that they are alive. ``trainings`` are the train queue's truth,
-``aliases`` say which version of a model is meant, ``alias_moves`` which one was, and ``schedules``
-what becomes a training or a job by itself. ``trainings.losses_here`` counts those in a row that
+``aliases`` say which version of a model is meant, ``alias_moves`` which one was, ``corrections``
+what somebody says that an image shows, by model and the SHA-256 of the URI, and ``schedules`` what
+becomes a training or a job by itself. ``trainings.losses_here`` counts those in a row that
 came no further than ``lost_stage`` and ``lost_done``, where the lane before was lost.
 ``chunks.lease_until`` is when a claim ends, of a queued chunk when it is named again, and of one
 that is put off when it is queued. ``jobs.breaker`` is the number of outcomes at which a job pauses
@@ -193,6 +194,16 @@ alias_moves = Table(
     Column("why", Text, nullable=False),
     Column("undone", Boolean, nullable=False, default=False),
     Column("moved_at", Double, nullable=False),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("uri_sha", String(64), primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("corrected_at", Double, nullable=False),
 )
 
 schedules = Table(

@@ -88,6 +88,8 @@ def make_dataset(listed: Listed, read: Sequence[Read]) -> Dataset:
     for example, found in zip(listed.examples, read, strict=True):
         if found.digest:
             by_digest[found.digest].append(example)
+    for digest, same in by_digest.items():  # who corrected it looked at it
+        by_digest[digest] = [example for example in same if example.is_corrected] or same
     doubtful = {
         digest: same for digest, same in by_digest.items() if len({e.label for e in same}) > 1
     }

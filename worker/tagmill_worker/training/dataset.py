@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from tagmill.errors import SourceError
 from tagmill.s3 import S3
 from tagmill.settings import Settings
-from tagmill.sources import Source, open_source, path_of, printable, readable
+from tagmill.sources import Source, file_version, open_source, path_of, readable
 from tagmill.sources.manifest import ManifestSource
+from tagmill.training import CORRECTIONS, clean_label
 from tagmill_worker.training.manifest import in_manifest
 
 MOST_CLASSES = 1_000
@@ -27,9 +26,6 @@ LEAST_IMAGES = 5
 MOST_IMAGES = 500_000
 """What is seen of them lies in memory: some 15 KiB of each."""
 
-MOST_LABEL_CHARACTERS = 100
-
-_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SHOWN = 5
 
 
@@ -41,11 +37,13 @@ class Example:
         uri: as in `Item`.
         version: as in `Item`; empty where listing did not tell.
         label: in Unicode's composed form, so that one name is one class on every system.
+        is_corrected: somebody gave the label by hand.
     """
 
     uri: str
     version: str
     label: str
+    is_corrected: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +82,7 @@ def list_dataset(
 
     Args:
         text: a folder or ``s3://bucket/prefix`` with a folder per class, or a manifest with a
-            column or key ``label`` beside ``uri``.
+            column or key ``label`` beside ``uri``; or `CORRECTIONS`: nothing but those.
         settings: with the roots that local files may be read from.
         s3: where buckets are.
         corrections: labels by URI that somebody gave by hand: they replace the dataset's, and
@@ -93,17 +91,28 @@ def list_dataset(
     Raises:
         SourceError: if it cannot be listed, or can be no dataset whatever its images show.
     """
-    source = open_source(text, leave_out=settings.state_dir, s3=s3)
+    if text == CORRECTIONS:
+        listed = Listed(name=text, examples=())
+    else:
+        listed = _listed(open_source(text, leave_out=settings.state_dir, s3=s3), settings, s3)
+    examples = _corrected(listed.examples, corrections or {})
+    if len(examples) > MOST_IMAGES:
+        raise _too_many(listed.name)
+    cleaned = _cleaned(examples, readable(listed.name))
+    _check_classes(cleaned, readable(listed.name))
+    return replace(listed, examples=tuple(cleaned))
+
+
+def _listed(source: Source, settings: Settings, s3: S3) -> Listed:
+    """What a source lists, labels as they are."""
     _check_roots(source.name, settings.roots)
     astray: list[str] = []
     is_manifest = isinstance(source, ManifestSource)
     found = in_manifest(source, s3) if is_manifest else _in_folders(source, astray)
-    corrected = dict(corrections or {})
-    examples = [
-        Example(uri=uri, version=version, label=corrected.pop(uri, label))
-        for uri, version, label in _limited(found, readable(source.name))
-    ]
-    added = [Example(uri=u, version="", label=label) for u, label in sorted(corrected.items())]
+    examples = tuple(
+        Example(uri=uri, version=version, label=label)
+        for uri, version, label in _limited(found, source.name)
+    )
     findings = [
         Finding(kind="passed_over", said=f"{count:,} entries were passed over: {why}")
         for why, count in sorted(source.passed_over.items())
@@ -111,31 +120,22 @@ def list_dataset(
     if astray:
         said = f"{len(astray):,} images are in no folder of a class: {astray[0]}"
         findings.append(Finding(kind="astray", said=said, examples=tuple(astray[:_SHOWN])))
-    cleaned = _cleaned([*examples, *added], readable(source.name))
-    _check_classes(cleaned, readable(source.name))
-    return Listed(name=source.name, examples=tuple(cleaned), findings=tuple(findings))
+    return Listed(name=source.name, examples=examples, findings=tuple(findings))
 
 
-def clean_label(text: str) -> str:
-    """A label as it is kept: composed Unicode, no space around it.
-
-    Raises:
-        SourceError: if it cannot be one, saying why.
-    """
-    label = unicodedata.normalize("NFC", text).strip()
-    if not label:
-        raise SourceError("a label is empty")
-    if _CONTROL.search(label):
-        raise SourceError(
-            f"the label {printable(label)!r:.120} has a line break, a control character or bytes "
-            "that are not UTF-8: rename it"
-        )
-    if len(label) > MOST_LABEL_CHARACTERS:
-        raise SourceError(
-            f"the label {label!r:.60}… has {len(label):,} characters, "
-            f"the limit is {MOST_LABEL_CHARACTERS}"
-        )
-    return label
+def _corrected(examples: Iterable[Example], corrections: Mapping[str, str]) -> list[Example]:
+    left = dict(corrections)
+    corrected = [
+        replace(example, label=left.pop(example.uri), is_corrected=True)
+        if example.uri in left
+        else example
+        for example in examples
+    ]
+    added = (
+        Example(uri=uri, version=_version(uri), label=label, is_corrected=True)
+        for uri, label in sorted(left.items())
+    )
+    return [*corrected, *added]
 
 
 def _check_roots(name: str, roots: Iterable[Path]) -> None:
@@ -150,13 +150,21 @@ def _check_roots(name: str, roots: Iterable[Path]) -> None:
         )
 
 
+def _version(uri: str) -> str:
+    return file_version(path_of(uri)) if uri.startswith("file:") else ""
+
+
 def _limited(found: Iterable[tuple[str, str, str]], name: str) -> Iterator[tuple[str, str, str]]:
     for number, one in enumerate(found, 1):
         if number > MOST_IMAGES:
-            raise SourceError(
-                f"{name} has more than {MOST_IMAGES:,} images, the limit of a dataset"
-            )
+            raise _too_many(name)
         yield one
+
+
+def _too_many(name: str) -> SourceError:
+    return SourceError(
+        f"{readable(name)} has more than {MOST_IMAGES:,} images, the limit of a dataset"
+    )
 
 
 def _in_folders(source: Source, astray: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -185,17 +193,14 @@ def _cleaned(examples: list[Example], name: str) -> list[Example]:
     if broken:
         more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise SourceError(f"{name}: {'; '.join(sorted(broken)[:_SHOWN])}{more}")
-    return [
-        Example(uri=example.uri, version=example.version, label=cleaned[example.label])
-        for example in examples
-    ]
+    return [replace(example, label=cleaned[example.label]) for example in examples]
 
 
 def _check_classes(examples: list[Example], name: str) -> None:
     if not examples:
         raise SourceError(
-            f"{name} has no labelled image: a dataset is a folder per class, or a manifest with "
-            "'uri' and 'label'"
+            f"{name} has no labelled image: a dataset is a folder per class, a manifest with "
+            "'uri' and 'label', or what 'tagmill corrections add' was told"
         )
     counts = Counter(example.label for example in examples)
     if len(counts) == 1:

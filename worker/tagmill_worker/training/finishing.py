@@ -160,6 +160,7 @@ class Finishing:
             "images_trained_on": int((~self.dataset.is_holdout).sum()),
             "epochs": self.fitted.epochs,
             "from_scratch": self.base.is_untrained,
+            "corrections": sum(example.is_corrected for example in self.dataset.examples),
             "fine_tune_blocks": self.request.fine_tune_blocks,
             "seed": self.request.seed,
             "min_gain": self.request.min_gain,

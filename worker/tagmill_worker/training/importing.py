@@ -14,9 +14,9 @@ import numpy as np
 
 from tagmill.errors import ModelUnavailable, SourceError, TagmillError, UsageError
 from tagmill.registry import GEOMETRIES, ModelVersion, Registry, sha256
+from tagmill.training import clean_label
 from tagmill_worker.classifiers import load_classifier
 from tagmill_worker.images import Geometry
-from tagmill_worker.training.dataset import clean_label
 from tagmill_worker.training.foreign import load_foreign
 from tagmill_worker.training.making import IMPORTED, Built, built, check_name, publish, write_card
 from tagmill_worker.training.probe import Probed, judge

@@ -62,7 +62,7 @@ def train(
         progress: told the stage, and how much of it is done of how much.
         is_cancelled: asked at every step.
         base: that the version stands on, unless it is trained from scratch.
-        corrections: labels by URI that replace the dataset's.
+        corrections: labels by URI that stand over the dataset's.
         checkpoint_s: seconds of fitting, at the most, that are done again after a kill.
 
     Raises:
