@@ -10,7 +10,7 @@ from subprocess import SubprocessError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from bench.faults import broker, clocks, disk, images, lanes, objects, producer, store
+from bench.faults import broker, clocks, disk, images, lanes, objects, producer, store, trainer
 from bench.faults.cluster import Cluster, Servers, servers
 from bench.faults.counting import Counted, Proof
 from bench.faults.field import Field
@@ -170,6 +170,11 @@ def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:
     yield Case(
         what="disk full under the state folder", run=partial(disk.full, field), within_s=None
     )
+    yield Case(
+        what="trainer killed three times in one training: its process, its lane, its worker; until "
+        "it goes on",
+        run=partial(trainer.killed, own, lease_s=SHORT_LEASE_S),
+    )
     for sign in (-1, 1):
         off_s = sign * clocks.OFF_S
         yield Case(
@@ -211,7 +216,7 @@ def _row(case: Case) -> Row:
         figure=figure if holds else "not every item once",
         wanted=wanted,
         holds=holds and in_time,
-        detail=f"{said}; {proof.detail}",
+        detail="; ".join(filter(None, (said, proof.detail))),
     )
 
 

@@ -73,8 +73,7 @@ class Cluster:
         words = ["worker", "--gpus", "none", "--lanes", str(lanes)]
         for root in (self.field.work, self.field.photos[0].parent):
             words += ["--root", str(root)]
-        started = Worker(words, self.environment | environment, self._log("worker"))
-        self.programs.append(started)
+        started = self.start_worker(words, **environment)
 
         def is_ready() -> bool:
             if not started.is_running:
@@ -82,6 +81,12 @@ class Cluster:
             return len(started.lanes()) == lanes
 
         until(is_ready, within_s=READY_S, what="lanes are ready")
+        return started
+
+    def start_worker(self, words: list[str], **environment: str) -> Worker:
+        """Start a worker that is told these words."""
+        started = Worker(words, self.environment | environment, self._log("worker"))
+        self.programs.append(started)
         return started
 
     def scheduler(self, **environment: str) -> Program:
