@@ -50,6 +50,7 @@ def main() -> None:
         help=f"of {', '.join(there)} [all but {', '.join(BY_NAME)}]",
     )
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
+    parser.add_argument("--only", metavar="WORDS", default="", help="of chaos, rows that have them")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(there)
     if unknown:
@@ -62,7 +63,8 @@ def main() -> None:
     lanes = len(os.sched_getaffinity(0))
     print(f"{_machine(lanes)}\n")
     with tempfile.TemporaryDirectory(prefix="tagmill-bench-") as work:
-        ground = Ground(photos=asked.photos.absolute(), work=Path(work), lanes=lanes)
+        photos = asked.photos.absolute()
+        ground = Ground(photos=photos, work=Path(work), lanes=lanes, only=asked.only)
         try:
             show(_rows(asked.names or ALL, ground))
         except subprocess.CalledProcessError as error:

@@ -71,7 +71,8 @@ def rows(ground: Ground) -> Iterator[Row]:
     field = Field(work=work, models=models, photos=photos, labels=labels, copies=COPIES)
     with servers(field) as own, moto_server() as (_, s3):
         for case in _cases(field, own, s3):
-            yield _row(case)
+            if ground.only in case.what:
+                yield _row(case)
 
 
 def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:

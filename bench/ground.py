@@ -28,11 +28,13 @@ class Ground:
         photos: JPEGs; ``photos.csv`` beside the folder names the true class of each.
         work: an empty folder that goes afterwards.
         lanes: as many as there are cores.
+        only: of `chaos`, the rows that have these words in them.
     """
 
     photos: Path
     work: Path
     lanes: int
+    only: str = ""
 
     @cached_property
     def registry(self) -> Registry:
