@@ -25,11 +25,11 @@ def killed_lanes(cluster: Cluster, *, kills: int, copies: int = 0) -> Proof:
     worker = cluster.worker()
     job = cluster.enqueue(cluster.field.folder(copies), "--again")
     cluster.await_busy(job)
-    idle_s = _kill_every_second(worker, kills)
-    was_over = cluster.store.jobs.get(job.id).state.is_finished
+    idle_s, last_at = _kill_every_second(worker, kills)
     counted = cluster.count(job, items=copies * len(cluster.field.photos) or None)
     worker.stop()
     losses = worker.said().count("lane lost ")
+    was_over = (cluster.store.jobs.get(job.id).finished_at or 0.0) < last_at
     if was_over or not losses:
         raise RuntimeError(f"{losses} lanes were lost at work, the job was over: {was_over}")
     return Proof(
@@ -40,15 +40,15 @@ def killed_lanes(cluster: Cluster, *, kills: int, copies: int = 0) -> Proof:
     )
 
 
-def _kill_every_second(worker: Worker, kills: int) -> list[float]:
-    """For each kill the seconds until a lane of that name was ready again."""
+def _kill_every_second(worker: Worker, kills: int) -> tuple[list[float], float]:
+    """For each kill the seconds until a lane of that name was ready again; the last one's time."""
     chance = random.Random(20)
     idle_s: list[float] = []
     waited_for: dict[str, tuple[float, int]] = {}
-    due, left = time.monotonic(), kills
+    due, left, last_at = time.monotonic(), kills, 0.0
 
     def all_are_back() -> bool:
-        nonlocal due, left
+        nonlocal due, left, last_at
         now, ready = time.monotonic(), worker.ready()
         for name, (killed_at, before) in list(waited_for.items()):
             if ready[name] > before:
@@ -59,11 +59,12 @@ def _kill_every_second(worker: Worker, kills: int) -> list[float]:
             name, lane = chance.choice(lanes)
             waited_for[name] = (now, ready[name])
             lane.kill()
+            last_at = time.time()
             due, left = now + EVERY_S, left - 1
         return not left and not waited_for
 
     until(all_are_back, within_s=kills * EVERY_S + IDLE_S, what="every lane is ready again")
-    return idle_s
+    return idle_s, last_at
 
 
 def killed_worker(cluster: Cluster) -> Proof:

@@ -107,8 +107,6 @@ def open_source(text: str, *, leave_out: Path, s3: S3, selection: Selection = EV
     Raises:
         SourceError: if nothing of that name exists, or its kind is not known.
     """
-    if not text:
-        raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
     _check_name(text)
     if text.startswith("s3:"):
         if parse_s3_uri(text)[1].lower().endswith(MANIFEST_SUFFIXES):
@@ -148,6 +146,8 @@ def source_name(text: str) -> str:
 
 
 def _check_name(text: str) -> None:
+    if not text:
+        raise SourceError("the source is empty: name a folder, a file, a glob or a manifest")
     try:
         is_name = b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
