@@ -153,15 +153,21 @@ def nothing_found(source: Source) -> str:
     return f"no images in {readable(source.name)}" + (f" (passed over: {passed})" if passed else "")
 
 
-def begun(source: Source) -> Iterator[tuple[str, str]]:
+def begun(source: Source, *, may_be_empty: bool = False) -> Iterator[tuple[str, str]]:
     """The items of a source, of which the first has been found.
 
+    Args:
+        source: is listed.
+        may_be_empty: it is well without any.
+
     Raises:
-        SourceError: if it has none, or cannot be read.
+        SourceError: if it has none and should, or cannot be read.
     """
     found = source.items()
     for first in found:
         return chain([first], found)
+    if may_be_empty:
+        return iter(())
     raise SourceError(nothing_found(source))
 
 

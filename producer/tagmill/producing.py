@@ -136,7 +136,7 @@ class Producing:
         if follow:  # which not every kind of source can be
             usual_s = default_every_s(opened)
             follow_s = every_s or usual_s
-        found = None if follow else begun(opened)
+        found = None if follow else begun(opened, may_be_empty=stale)
         asked: dict[str, Any] = {
             "source": opened.name,
             "model": str(version),

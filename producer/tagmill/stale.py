@@ -31,17 +31,18 @@ class StaleSource:
         self._until = until
 
     def items(self, after: Position | None = None) -> Iterator[tuple[str, str]]:
-        """Yield the URI and the version of each.
+        """The URI and the version of each.
 
         Args:
             after: where a listing that broke off stood.
 
         Raises:
-            SourceError: if there are none.
+            SourceError: if no version of the model was ever to label that source.
         """
         name, number = self._model.name, self._model.number
-        is_empty = True
-        found = self._store.stale.items(
+        if not self._store.stale.is_known(self.name, name=name):
+            raise SourceError(f"nothing in {readable(self.name)} was labelled by {name} before")
+        return self._store.stale.items(
             self.name,
             name=name,
             before=number,
@@ -49,11 +50,3 @@ class StaleSource:
             after=after.uri if after else None,
             skip=after.n if after else 0,
         )
-        for item in found:
-            is_empty = False
-            yield item
-        if is_empty and after is None:
-            raise SourceError(
-                f"nothing in {readable(self.name)} was labelled by a version of {name} older "
-                f"than {number}"
-            )

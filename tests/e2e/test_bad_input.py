@@ -53,7 +53,7 @@ def test_store_of_a_cluster_in_the_environment_is_not_used_by_run(
     elsewhere = {"TAGMILL_STORE_URL": f"sqlite:///{tagmill.home}/other.db"}
     done = tagmill("run", folder, **elsewhere)
     assert "6 labelled" in done.stderr
-    assert "TAGMILL_STORE_URL is not used" in done.stderr
+    assert "TAGMILL_STORE_URL is not written to" in done.stderr
     assert not (tagmill.home / "other.db").exists()
     named = tagmill("results", "--state-dir", tagmill.state, **elsewhere).stdout
     assert len(named.splitlines()) == 6

@@ -136,7 +136,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(tagmill: Tagmill, fold
     assert "20 to label with mobilenet_v2@1" in said
     assert not tagmill.state.exists()
     tagmill("run", folder)
-    assert "20 labelled before, 0 failed before" in tagmill("run", folder, "--dry-run").stdout
+    assert "20 labelled by it before, 0 failed before" in tagmill("run", folder, "--dry-run").stdout
     assert "20 to label" in tagmill("run", folder, "--dry-run", "--again").stdout
 
 

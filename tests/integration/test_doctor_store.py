@@ -178,6 +178,17 @@ def test_paused_jobs_and_missing_lanes_are_said(cluster: Settings) -> None:
     store.close()
 
 
+def test_chunks_that_wait_where_lanes_train_only_are_said(cluster: Settings) -> None:
+    store = Store(cluster.store_address)
+    lane(store, "train-cpu0@h")
+    assert "no lane that labels" not in str(found(cluster, "lanes"))
+    job_with(store, 1, 1)
+    assert "no lane that labels is alive → tagmill worker" in notes(cluster, "lanes")
+    lane(store, "label-cpu0@h")
+    assert "no lane that labels" not in str(found(cluster, "lanes"))
+    store.close()
+
+
 def test_lanes_of_another_release_are_said(cluster: Settings) -> None:
     store = Store(cluster.store_address)
     note = LaneNote(name="old@h", pid=1, device="", state=LaneState.IDLE, release="0.0.1")

@@ -153,8 +153,11 @@ def test_listing_of_old_labels_goes_on_behind_an_item_or_where_it_was(
 
 
 def test_where_nothing_is_old_there_is_no_job(client: Client, folder: Path) -> None:
-    with pytest.raises(SourceError, match="older than 2"):
+    with pytest.raises(SourceError, match=r"nothing in .* was labelled by pets before"):
         client.enqueue(folder, model="pets@2", stale=True)
     with pytest.raises(UsageError, match="no patterns"):
         client.enqueue(folder, model="pets@2", stale=True, include=["*.jpg"])
     assert client.jobs() == []
+    label(client, client.enqueue(folder, model="pets@2").id)
+    night = client.enqueue(folder, model="pets@2", stale=True)
+    assert (night.listed, night.state) == (0, JobState.DONE), "no better version tonight"

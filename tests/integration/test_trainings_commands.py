@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 from sqlalchemy import update
 from support.brokers import valkey
+from typer.testing import CliRunner
 
 from tagmill import Client
+from tagmill.cli import app
 from tagmill.contract import CONTROL_QUEUE, TRAIN_QUEUE, ListMessage
 from tagmill.errors import SourceError, TrainingFailed, UnknownModel, UnknownTraining, UsageError
 from tagmill.firing import LabelRequest
 from tagmill.settings import Settings, load_settings
-from tagmill.store import Job
+from tagmill.state_folder import StateFolder
+from tagmill.store import Job, Store
 from tagmill.store.schedules import ScheduleKind
 from tagmill.store.schema import jobs, schedules
 from tagmill.tick import tick
@@ -60,6 +65,30 @@ def test_training_waits_in_the_store_and_its_message_in_the_broker(
         client.train(dataset / "nowhere", "pets")
     with pytest.raises(UnknownTraining):
         client.training("tnone")
+
+
+def test_training_that_nobody_is_at_work_on_was_interrupted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGMILL_STATE_DIR", str(settings.state_dir))
+    folder = StateFolder(settings.state_dir)
+
+    def status() -> str:
+        found = CliRunner().invoke(app, ["status"]).stdout
+        assert json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)["state"] in found
+        return found
+
+    with folder.locked(), closing(Store(settings.store_address)) as store:
+        store.prepare()
+        request = TrainingRequest(name="pets", dataset="file:///pets")
+        claim = store.training_claims.claim(
+            store.trainings.create(request).id, lane="lane", lease_s=60
+        )
+        assert claim is not None
+        store.training_claims.renew(claim, lease_s=60, stage="head", done=3, total=300)
+        assert "running" in str(CliRunner().invoke(app, ["status", "--json"]).stdout)
+        assert "training the head: 3 of 300 epochs" in CliRunner().invoke(app, ["status"]).stdout
+    assert "interrupted" in status()
 
 
 def test_watching_ends_with_the_training(client: Client, dataset: Path) -> None:

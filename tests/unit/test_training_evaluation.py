@@ -67,6 +67,13 @@ def test_the_likeliest_temperature_is_the_one_that_was_used() -> None:
     assert temperature((true * 4).astype(np.float32), labels) == pytest.approx(4, rel=0.1)
 
 
+def test_a_holdout_without_a_mistake_does_not_make_every_score_one() -> None:
+    labels = np.random.default_rng(5).integers(0, 3, 60)
+    logits = logits_of(labels, sureness=2, right=1.0, seed=5)
+    best = softmax(logits / temperature(logits, labels)).max(axis=1)
+    assert 0.96 < best.mean() < 0.995, "one in as many as there are is left to chance"
+
+
 def verdict(won: int, lost: int, both: int) -> tuple[np.ndarray, np.ndarray]:
     ours = np.array([True] * (won + both) + [False] * lost)
     theirs = np.array([False] * won + [True] * (both + lost))

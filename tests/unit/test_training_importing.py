@@ -245,6 +245,20 @@ def test_label_files_of_many_kinds_are_read(tmp_path: Path, name: str, text: str
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "wnid,label\nn1,crane\nn2,ant\nn3,crane\n"),
+        ("a.json", json.dumps({"0": ["n1", "crane"], "1": ["n2", "ant"], "2": ["n3", "crane"]})),
+    ],
+)
+def test_classes_of_one_name_are_told_apart_by_their_ids(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_labels(tmp_path / name) == ["crane (n1)", "ant", "crane (n3)"]
+
+
+@pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("a.txt", "ant\n", "names 1 classes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -83,9 +84,12 @@ def demo(
         f"{when(added.next_at, ZONE)}, once 'tagmill scheduler' and a worker run",
         markup=False,
     )
+    state = folder / "state"
+    where = f"--state-dir {shlex.quote(str(state))}"
+    if os.environ.get("TAGMILL_MODELS"):
+        where += f" --models {shlex.quote(str(state / 'models'))}"
     console.print(
-        f"look around: {program()} models show {MODEL} --state-dir "
-        f"{shlex.quote(str(folder / 'state'))}\n"
+        f"look around: {program()} models show {MODEL} {where}\n"
         f"look at: {printable(str(report))}\nremove it all: rm -r {shlex.quote(str(folder))}",
         markup=False,
     )

@@ -12,7 +12,7 @@ import typer
 
 from tagmill.cli.jobs import JobId
 from tagmill.cli.labelling import program
-from tagmill.cli.opening import existing, settings_of
+from tagmill.cli.opening import existing, is_at_work, settings_of
 from tagmill.cli.options import (
     Again,
     DryRun,
@@ -160,6 +160,10 @@ def watch(
         patient = Patience(view.say)
         if job_id and is_training(job_id):
             training_id = client.store.trainings.get(job_id).id
+            if not is_at_work(client):
+                view.say("nobody is at work on it: the 'tagmill train' that began it goes on")
+            elif not any(lane.trains for lane in client.workers()):
+                view.say("no lane that trains is alive: 'tagmill worker --queues train'")
             say_training(watch_training(client.store, training_id, shown(view), patient=patient))
             return
         job = client.job(job_id) if job_id else client.newest()
@@ -245,7 +249,7 @@ class _Said(Listener):
 
 
 class _Lonely:
-    """Notices that nothing moves since no lane is alive."""
+    """Notices that nothing moves since no lane is alive that labels."""
 
     def __init__(self, client: Client, feed: Feed) -> None:
         self._client = client
@@ -259,17 +263,21 @@ class _Lonely:
             self._is_lonely = False
         elif now - self._asked_at > LONELY_S:
             self._asked_at = now
-            was_lonely, self._is_lonely = self._is_lonely, not self._client.workers()
+            was_lonely, self._is_lonely = self._is_lonely, not _labelling(self._client)
             if self._is_lonely and not was_lonely:
-                view.say("no lane is alive: start one with 'tagmill worker'")
+                view.say("no lane that labels is alive: start one with 'tagmill worker'")
         return self._is_lonely
+
+
+def _labelling(client: Client) -> int:
+    return sum(not lane.trains for lane in client.workers())
 
 
 def _say_end(job: Job, client: Client) -> None:
     to_do = job.listed - job.skipped
     console.print(
         f"job {job.id}: {to_do:,} to label, {job.skipped:,} known before, "
-        f"in {job.chunks:,} chunks; {len(client.workers())} lanes are alive",
+        f"in {job.chunks:,} chunks; lanes that label and are alive: {_labelling(client)}",
         markup=False,
     )
     if job.paused:

@@ -15,15 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 from tagmill.cli.labelling import program
-from tagmill.cli.opening import existing, settings_of
+from tagmill.cli.opening import existing, is_at_work, settings_of
 from tagmill.cli.options import AsJson, Out, StateDir
-from tagmill.cli.trainings import is_training, show_training, show_trainings, training_row
+from tagmill.cli.trainings import (
+    INTERRUPTED,
+    is_training,
+    show_training,
+    show_trainings,
+    training_row,
+)
 from tagmill.contract import Status
 from tagmill.errors import UsageError
 from tagmill.export import WRITERS, check_results_file, export
 from tagmill.s3 import S3
 from tagmill.sources import printable, readable
-from tagmill.state_folder import StateFolder
 from tagmill.store import Job, Result
 
 JobId = Annotated[
@@ -52,15 +57,14 @@ def status(
     settings = settings_of(context, state_dir)
     out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     with existing(settings) as client:
+        at_work = is_at_work(client)
         if job_id and is_training(job_id):
-            show_training(client.store.trainings.get(job_id), as_json=as_json, out=out)
+            training = client.store.trainings.get(job_id)
+            show_training(training, at_work=at_work, as_json=as_json, out=out)
             return
         jobs = [client.job(job_id)] if job_id else client.jobs()
         trainings = [] if job_id else client.store.trainings.recent()
         failures = client.store.outcomes.failures(jobs[0].id) if job_id else {}
-        lanes = client.workers()
-    held = StateFolder(settings.state_dir).is_held()
-    at_work = bool(lanes) or settings.store_url is not None or held
     if as_json:
         for job in jobs:
             row = {**dataclasses.asdict(job), "open": job.open, "state": _state(job, at_work)}
@@ -68,7 +72,7 @@ def status(
                 row["failures"] = {str(code): count for code, count in failures.items()}
             print(json.dumps(row))
         for training in trainings:
-            print(json.dumps(training_row(training)))
+            print(json.dumps(training_row(training, at_work=at_work)))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("job", "state", "labelled", "failed", "before", "open", "source"):
@@ -80,7 +84,7 @@ def status(
         table.add_row(job.id, _state(job, at_work), *numbers, Text(readable(job.source)))
     if jobs or not trainings:
         out.print(table)
-    show_trainings(trainings, out)
+    show_trainings(trainings, out, at_work=at_work)
     if job_id:
         if jobs[0].paused:
             out.print(f"paused: {jobs[0].paused}", markup=False)
@@ -194,4 +198,4 @@ def _state(job: Job, at_work: bool) -> str:
     """
     if job.paused and not job.state.is_finished:
         return "paused"
-    return str(job.state) if at_work or job.state.is_finished else "interrupted"
+    return str(job.state) if at_work or job.state.is_finished else INTERRUPTED

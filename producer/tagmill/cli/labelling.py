@@ -19,7 +19,7 @@ from tagmill.contract import ErrorCode
 from tagmill.embedded import Servers, build_model, label_words
 from tagmill.errors import UsageError
 from tagmill.export import check_results_file, check_writable, export, is_object
-from tagmill.registry import ModelVersion, open_registry
+from tagmill.registry import BUILT_IN, ModelVersion, open_registry
 from tagmill.report import check_replaceable, write_report
 from tagmill.s3 import S3
 from tagmill.settings import Settings, load_settings
@@ -35,7 +35,7 @@ def embedded_settings(**options: object) -> Settings:
     settings = load_settings(**options)
     if settings.store_url is not None:
         console.print(
-            "TAGMILL_STORE_URL is not used: this command keeps its own store; "
+            "TAGMILL_STORE_URL is not written to: this command keeps its own store; "
             f"look into it with --state-dir {settings.state_dir}",
             markup=False,
         )
@@ -129,6 +129,8 @@ def say_end(
     rate = f", {done / took_s:,.0f} images/s with start and report" if done else ""
     took = f"{took_s:.1f} s" if took_s < 60 else clock(took_s)
     console.print(f"job {job.id}: {', '.join(parts)} in {took}{rate}", markup=False)
+    if not job.model.startswith(f"{BUILT_IN}@"):
+        console.print(f"labelled by {job.model}", markup=False)
     if labelled.seen:
         console.print(f"seen most: {counted(labelled.seen)}", markup=False)
     for why, count in passed_over.most_common():

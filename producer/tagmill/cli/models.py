@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,14 @@ from tagmill.client import Client
 from tagmill.copying import export_version
 from tagmill.embedded import build_model, import_model
 from tagmill.errors import UsageError
-from tagmill.registry import BUILT_IN, GEOMETRIES, ModelVersion, Registry, open_registry
+from tagmill.registry import (
+    BUILT_IN,
+    GEOMETRIES,
+    Card,
+    ModelVersion,
+    Registry,
+    open_registry,
+)
 from tagmill.sources import printable
 from tagmill.state_folder import StateFolder
 from tagmill.training import CHAMPION, check_model_name, check_own_name
@@ -52,7 +59,8 @@ def list_versions(
             continue
         card = registry.card(version)
         marks = "".join(f", {alias}" for alias in aliases)
-        print(f"{version}  {card.classes} classes, {card.input_size} px, {card.geometry}{marks}")
+        told = f"{card.classes} classes, {card.input_size} px, {card.geometry}{_accuracy(card)}"
+        print(f"{version}  {told}{marks}")
     if not as_json and not any(version.name == BUILT_IN for version in versions):
         print(f"{BUILT_IN}@1  not built yet: 'tagmill run' or 'tagmill models pull' builds it")
 
@@ -73,8 +81,9 @@ def show(
     if as_json:
         print(json.dumps(row))
         return
-    for name, value in _flat({**row, "files": ", ".join(row["files"])}):
-        print(f"{printable(name):24} {printable(value)}")
+    found = dict(_flat({**row, "files": ", ".join(row["files"])}))
+    for name, value in found.items():
+        print(f"{printable(name):{_width(found)}} {printable(value)}")
 
 
 @app.command()
@@ -92,10 +101,10 @@ def diff(
     before, after = (
         dict(_flat({**_about(registry, version), "files": None})) for version in versions
     )
-    for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
-            was, now = before.get(name, "-"), after.get(name, "-")
-            print(f"{printable(name):24} {printable(was)} → {printable(now)}")
+    differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    for name in differing:
+        was, now = before.get(name, "-"), after.get(name, "-")
+        print(f"{printable(name):{_width(differing)}} {printable(was)} → {printable(now)}")
     left, right = (dict(registry.labels(version)) for version in versions)
     for sign, found in (("-", left.keys() - right), ("+", right.keys() - left)):
         for label in sorted(found):
@@ -255,6 +264,19 @@ def _about(registry: Registry, version: ModelVersion) -> dict[str, Any]:
     }
 
 
+def _accuracy(card: Card) -> str:
+    """The accuracy on its holdout, of a version that was trained here."""
+    try:
+        metrics = card.about["metrics"]
+        return f", accuracy {metrics['accuracy']['value']:.3f} of {metrics['holdout_images']:,}"
+    except (KeyError, TypeError, ValueError):  # imported, or another release's
+        return ""
+
+
+def _width(names: Iterable[str]) -> int:
+    return max((len(printable(name)) for name in names), default=0)
+
+
 def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """The leaves of nested values with their path; rows of a table are named by their words."""
     for name, value in values.items():
@@ -267,4 +289,4 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]
                 rest = {key: cell for key, cell in row.items() if not isinstance(cell, str)}
                 yield from _flat(rest, f"{before}{name}.{words}.")
         else:
-            yield f"{before}{name}", str(value)
+            yield f"{before}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)

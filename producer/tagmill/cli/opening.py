@@ -11,7 +11,7 @@ import typer
 from tagmill.client import Client
 from tagmill.errors import UnknownJob
 from tagmill.models import resolve
-from tagmill.registry import ModelVersion, open_registry
+from tagmill.registry import BUILT_IN, SMALL, ModelVersion, open_registry
 from tagmill.settings import Settings, load_settings
 from tagmill.state_folder import StateFolder
 from tagmill.store import Store
@@ -34,9 +34,17 @@ def names_state_dir(context: typer.Context) -> bool:
 def version_meant(settings: Settings, text: str) -> ModelVersion:
     """The version that ``name``, ``name@alias`` or ``name@version`` means.
 
+    Args:
+        settings: with the registry, and with the store whose aliases count.
+        text: what a user wrote.
+
     Raises:
         UnknownModel: if there is no such.
+        StoreError: if the store is away, unless it need not be asked.
     """
+    name, _, which = text.partition("@")
+    if which.isdecimal() or name in (BUILT_IN, SMALL):
+        return open_registry(settings).resolve(text)
     with store_if_any(settings) as store:
         return resolve(text, registry=open_registry(settings), aliases=store.aliases)
 
@@ -60,6 +68,13 @@ def existing(settings: Settings) -> Iterator[Client]:
         raise UnknownJob(f"no jobs yet: there is no store in {settings.state_dir}")
     with Client(settings) as client:
         yield client
+
+
+def is_at_work(client: Client) -> bool:
+    """True where somebody may be at work on what a store has: its lanes, or who holds it."""
+    settings = client.settings
+    held = StateFolder(settings.state_dir).is_held()
+    return held or settings.store_url is not None or bool(client.workers())
 
 
 def _is_there(settings: Settings) -> bool:

@@ -61,6 +61,7 @@ Roots = Annotated[
 
 
 def run(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -92,7 +93,8 @@ def run(
     opened = open_source(source, leave_out=settings.state_dir, s3=s3, selection=selection)
     settings = with_roots(settings, opened.name)
     registry = open_registry(settings)
-    version = version_meant(settings, model)
+    # Aliases are moved where the cluster's store is; labels are kept in one of our own.
+    version = version_meant(settings_of(context, state_dir, models=models), model)
     if dry_run:
         found = _plan(opened, settings=settings, model=version, top_k=top_k, again=again)
         say_plan(found, opened.name, model=version)
@@ -207,7 +209,7 @@ def say_plan(found: Plan, source: str, *, model: ModelVersion) -> None:
     print(
         f"{found.listed:,} images in {readable(source)}\n"
         f"{found.fresh:,} to label with {model} ({found.fresh_bytes / 1e6:,.1f} MB), "
-        f"{found.skipped - found.failed:,} labelled before, {found.failed:,} failed before"
+        f"{found.skipped - found.failed:,} labelled by it before, {found.failed:,} failed before"
     )
     for uri in found.examples:
         print(f"  {readable(uri)}")

@@ -20,6 +20,22 @@ from tagmill.store import Training
 MOST_FINDINGS = 10
 """That are said; the report and ``--json`` have all."""
 
+STAGES = {
+    "listing": ("listing the dataset", ""),
+    "base": ("making the base ready", ""),
+    "features": ("running the base", "images"),
+    "head": ("training the head", "epochs at the most"),
+    "fine_tuning": ("fine-tuning", "steps"),
+    "champion": ("running the champion", "images"),
+    "making": ("making the version", ""),
+    "probe": ("probing it in a lane", ""),
+    "report": ("writing its report", ""),
+}
+"""What the trainer calls its stages, as a person reads them, and what it counts there."""
+
+INTERRUPTED = "interrupted"
+"""The state that people see of what is unfinished while nobody can be at work on it."""
+
 _LOG_EVERY_S = 10.0
 
 
@@ -28,9 +44,10 @@ def is_training(job_id: str | None) -> bool:
     return job_id is not None and job_id.startswith("t")
 
 
-def training_row(training: Training) -> dict[str, Any]:
-    """A training for scripts."""
-    return {"kind": "training", **dataclasses.asdict(training)}
+def training_row(training: Training, *, at_work: bool) -> dict[str, Any]:
+    """A training for scripts; see `stage_of`."""
+    row = {"kind": "training", **dataclasses.asdict(training)}
+    return row if at_work or training.state.is_finished else {**row, "state": INTERRUPTED}
 
 
 def shown(view: LiveProgress) -> Callable[[Training], None]:
@@ -50,12 +67,19 @@ def shown(view: LiveProgress) -> Callable[[Training], None]:
     return show
 
 
-def stage_of(training: Training) -> str:
-    """How far a training is, in a phrase."""
+def stage_of(training: Training, *, at_work: bool = True) -> str:
+    """How far a training is, in a phrase.
+
+    One that is unfinished while nobody can be at work on it was interrupted.
+    """
+    if not (at_work or training.state.is_finished):
+        return INTERRUPTED
     if training.state.is_finished or training.stage is None:
         return str(training.state)
-    of = f" {training.done:,} of {training.total:,}" if training.total else ""
-    return f"{training.stage}{of}"
+    phrase, unit = STAGES.get(training.stage, (training.stage, ""))
+    if training.total <= 1:
+        return phrase
+    return f"{phrase}: {training.done:,} of {training.total:,} {unit}".rstrip()
 
 
 def say_training(training: Training) -> None:
@@ -90,8 +114,8 @@ def outcome_of(training: Training) -> str:
     return f"{training.request.name}@{training.version}, {promoted}"
 
 
-def show_trainings(trainings: Sequence[Training], out: Console) -> None:
-    """A table of trainings."""
+def show_trainings(trainings: Sequence[Training], out: Console, *, at_work: bool) -> None:
+    """A table of trainings; of those that are unfinished somebody may be at work, or not."""
     if not trainings:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -101,19 +125,19 @@ def show_trainings(trainings: Sequence[Training], out: Console) -> None:
         table.add_row(
             training.id,
             training.request.name,
-            stage_of(training),
-            outcome_of(training) if training.version else "-",
+            stage_of(training, at_work=at_work),
+            Text(outcome_of(training) if training.version else printable(training.said or "-")),
             Text(readable(training.request.dataset)),
         )
     out.print(table)
 
 
-def show_training(training: Training, *, as_json: bool, out: Console) -> None:
+def show_training(training: Training, *, at_work: bool, as_json: bool, out: Console) -> None:
     """One training, with what it came to."""
     if as_json:
-        print(json.dumps(training_row(training)))
+        print(json.dumps(training_row(training, at_work=at_work)))
         return
-    show_trainings([training], out)
+    show_trainings([training], out, at_work=at_work)
     if training.said:
         out.print(printable(training.said), markup=False)
     for line in findings_of(training):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tagmill.contract import BY_HAND, TRAIN_QUEUE
+from tagmill.contract import BY_HAND
 from tagmill.doctor.findings import Look
 from tagmill.settings import Settings
 from tagmill.store import LaneNote, Store
@@ -34,7 +34,10 @@ def look_at_ledger(settings: Settings, *, messages: int | None) -> Look:
     if settings.broker_url is not None:
         lanes = store.lanes.alive(within_s=SEEN_WITHIN_S)
         _lanes(look, lanes)
-        _chunks(look, still, lanes=len(lanes), messages=messages)
+        labelling = sum(not lane.trains for lane in lanes)
+        _chunks(look, still, lanes=labelling, messages=messages)
+        if lanes and not labelling and still.queued():
+            look.note("lanes", "chunks wait, and no lane that labels is alive", "tagmill worker")
         _trainings(look, store, lanes)
         _schedules(look, store)
     store.close()
@@ -81,7 +84,7 @@ def _chunks(look: Look, still: Standstill, *, lanes: int, messages: int | None) 
 
 def _trainings(look: Look, store: Store, lanes: Sequence[LaneNote]) -> None:
     waiting = store.trainings.waiting()
-    if waiting and not any(lane.name.startswith(f"{TRAIN_QUEUE}-") for lane in lanes):
+    if waiting and not any(lane.trains for lane in lanes):
         look.note(
             "trainings",
             f"{len(waiting)} wait, and no lane that trains is alive",

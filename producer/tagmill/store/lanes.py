@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Insert, case, delete, select, update
 
-from tagmill.contract import ChunkState, ClaimedChunk
+from tagmill.contract import TRAIN_QUEUE, ChunkState, ClaimedChunk
 from tagmill.store.database import Database
 from tagmill.store.outcomes import insert_for
 from tagmill.store.queued import is_held
@@ -58,6 +58,11 @@ class LaneNote:
     rate: float = 0.0
     started_at: float = 0.0
     seen_s_ago: float = 0.0
+
+    @property
+    def trains(self) -> bool:
+        """True of a lane that takes trainings, and no images."""
+        return self.name.startswith(f"{TRAIN_QUEUE}-")
 
 
 class Lanes:

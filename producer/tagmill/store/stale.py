@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -74,7 +75,11 @@ class Stale:
             rows = connection.execute(wanted, execution_options={"yield_per": _ROWS})
             file.writelines(f"{json.dumps([row.uri, row.version])}\n" for row in rows)
 
-    def _jobs(self, source: str, name: str, before: int) -> list[str]:
+    def is_known(self, source: str, *, name: str) -> bool:
+        """True of a source that any version of a model was to label."""
+        return bool(self._jobs(source, name))
+
+    def _jobs(self, source: str, name: str, before: float = math.inf) -> list[str]:
         wanted = select(jobs.c.id, jobs.c.model).where(
             jobs.c.source == source, jobs.c.model.startswith(f"{name}@", autoescape=True)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -123,7 +124,7 @@ def _labels_in(path: Path, text: str) -> Sequence[str]:
         rows = list(csv.DictReader(text.splitlines(keepends=True), strict=True))
         if not rows or "label" not in rows[0]:
             raise ValueError("no column 'label'")
-        return [row["label"] or "" for row in rows]
+        return _told_apart([(row.get("wnid") or "", row["label"] or "") for row in rows])
     if path.suffix == ".json":
         return _labels_in_json(json.loads(text))
     raise ValueError("it is a .txt, a .csv or a .json")
@@ -137,13 +138,18 @@ def _labels_in_json(found: Any) -> Sequence[str]:
     if all(isinstance(value, int) for value in found.values()):  # as Keras' class_indices
         by_number = {value: key for key, value in found.items()}
     else:  # as Keras' imagenet_class_index
-        by_number = {
-            int(key): value[-1] if isinstance(value, list) else str(value)
-            for key, value in found.items()
-        }
+        pairs = [value if isinstance(value, list) else [value] for value in found.values()]
+        names = _told_apart([(str(pair[0]), str(pair[-1])) for pair in pairs])
+        by_number = dict(zip(map(int, found), names, strict=True))
     if sorted(by_number) != list(range(len(found))):
         raise ValueError("its numbers are not 0, 1, 2 and so on, each once")
     return [str(by_number[number]) for number in range(len(found))]
+
+
+def _told_apart(pairs: Sequence[tuple[str, str]]) -> Sequence[str]:
+    """Names of classes by (id, name): ImageNet has two cranes, and their ids tell them apart."""
+    often = Counter(name for _, name in pairs)
+    return [f"{name} ({wnid})" if wnid and often[name] > 1 else name for wnid, name in pairs]
 
 
 def _size(network: Any, foreign: Foreign) -> int:
