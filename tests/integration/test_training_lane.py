@@ -54,6 +54,7 @@ def trained(
 def test_version_that_is_better_is_promoted_and_the_trainer_told_what_it_needs(
     store: Store, settings: Settings
 ) -> None:
+    version_in(settings.models_dir, "pets", 3)
     store.aliases.move("pets", 3, why="by hand")
     told: dict[str, Any] = {}
 
@@ -94,6 +95,15 @@ def test_trainer_is_told_the_corrections_of_its_model_where_they_are_wanted(
 
     trained(store, settings, trainer, training=store.trainings.create(asked))
     assert told["corrections"] == ({"file:///1.jpg": "cat"} if is_told else {})
+
+
+def test_champion_that_is_gone_ends_a_training_before_it_begins(
+    store: Store, settings: Settings
+) -> None:
+    store.aliases.move("pets", 3, why="by hand")
+    failed = trained(store, settings, lambda *_, **__: pytest.fail("it is trained"))
+    assert "pets@3, the champion, is gone from" in (failed.said or "")
+    assert store.aliases.version("pets") == 3
 
 
 def test_without_a_champion_a_version_is_compared_with_the_newest_imported_one(
@@ -142,6 +152,7 @@ def test_training_that_cannot_be_done_fails_and_says_why(
     def trainer(*_: Any, **__: Any) -> TrainingResult:
         raise error
 
+    version_in(settings.models_dir, "pets", 3)
     store.aliases.move("pets", 3, why="by hand")
     failed = trained(store, settings, trainer)
     assert (failed.state, failed.said, failed.version) == (TrainingState.FAILED, said, None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from tagmill.errors import ClaimLost, StoreError, TagmillError
+from tagmill.errors import ClaimLost, ModelUnavailable, StoreError, TagmillError
 from tagmill.models import newest
 from tagmill.patience import Patience
 from tagmill.registry import ModelVersion, open_registry
@@ -117,11 +117,21 @@ def do_training(
 
 
 def _champion(claim: ClaimedTraining, settings: Settings) -> ModelVersion | None:
-    """What is in use: without an alias it is what was imported, if anything was."""
-    name = claim.request.name
-    if claim.champion is not None:
-        return ModelVersion(name=name, number=claim.champion)
-    return newest(open_registry(settings), name, lambda card: card.is_imported)
+    """What is in use: without an alias it is what was imported, if anything was.
+
+    Raises:
+        ModelUnavailable: if it is gone.
+    """
+    name, registry = claim.request.name, open_registry(settings)
+    if claim.champion is None:
+        return newest(registry, name, lambda card: card.is_imported)
+    champion = ModelVersion(name=name, number=claim.champion)
+    if not registry.holds(champion):
+        raise ModelUnavailable(
+            f"{champion}, the champion, is gone from {registry.place}: bring it back, promote "
+            "another version of it, or train under another name"
+        )
+    return champion
 
 
 def _finish(
