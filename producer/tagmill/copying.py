@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tagmill.errors import UsageError
+from tagmill.errors import ModelUnavailable
 from tagmill.registry import ModelVersion, Registry
 
 
@@ -23,8 +23,7 @@ def export_version(registry: Registry, version: ModelVersion, folder: Path) -> P
 
     Raises:
         VersionTaken: if the other registry has that version.
-        ModelUnavailable: if it cannot be read here.
-        UsageError: if it cannot be written there.
+        ModelUnavailable: if it cannot be read here, or not be written there.
     """
     target = Registry(folder)
     try:
@@ -37,5 +36,5 @@ def export_version(registry: Registry, version: ModelVersion, folder: Path) -> P
             shutil.copyfile(registry.path(version) / "card.json", copied / "card.json")
             target.publish(version, copied)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise ModelUnavailable(f"{folder} cannot be written: {error.strerror or error}") from error
     return target.path(version)

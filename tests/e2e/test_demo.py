@@ -13,6 +13,9 @@ import pytest
 from support.command import Tagmill
 from support.polling import until
 
+from tagmill.cli import demo
+from tagmill.errors import UsageError
+
 PICTURES = ("--pictures", 30)
 
 
@@ -71,3 +74,16 @@ def test_demo_leaves_a_folder_alone_that_is_none_of_its_own(offline: Tagmill) ->
     refused = offline("demo", "--folder", "pictures", code=2)
     assert "is no demo's: name another with --folder" in refused.stderr
     assert [path.name for path in (offline.home / "pictures").iterdir()] == ["mine.txt"]
+    file = offline.home / "pictures" / "mine.txt"
+    assert "is no demo's" in offline("demo", "--folder", file, code=2).stderr
+
+
+def test_demo_that_ended_at_its_first_step_goes_on(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for name in ("broker", "logs"):
+        (state / name).mkdir(parents=True)
+    (state / "lock").touch()
+    assert not demo._is_begun(tmp_path, state)
+    (state / "mine.txt").touch()
+    with pytest.raises(UsageError, match="is no demo's"):
+        demo._is_begun(tmp_path, state)

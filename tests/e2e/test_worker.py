@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,22 @@ def cluster(tagmill: Tagmill, tmp_path: Path) -> Iterator[Tagmill]:
         tagmill.environment.pop("CUDA_VISIBLE_DEVICES", None)
         yield tagmill
         broker.stop()
+
+
+def test_worker_whose_lanes_cannot_be_made_ends_and_says_why(cluster: Tagmill) -> None:
+    """Without the command before it, which would have refused such a registry."""
+    words = ["worker", "--queues", "train", "--gpus", "none", "--lanes-per-gpu", "1"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tagmill_worker", *words],
+        env={**cluster.environment, "TAGMILL_MODELS": "s3://"},
+        cwd=cluster.home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert "the worker stops: TAGMILL_MODELS: 's3://' names no bucket" in ended.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cores are given on Linux only")

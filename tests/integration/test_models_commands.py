@@ -12,7 +12,13 @@ from support.registries import version_in
 from typer.testing import CliRunner, Result
 
 from tagmill.cli import app
-from tagmill.errors import TagmillError, UnknownModel, UnknownSchedule, UsageError
+from tagmill.errors import (
+    ModelUnavailable,
+    TagmillError,
+    UnknownModel,
+    UnknownSchedule,
+    UsageError,
+)
 from tagmill.models import resolve
 from tagmill.registry import Registry
 from tagmill.settings import Settings
@@ -94,6 +100,19 @@ def test_version_that_failed_its_probe_is_promoted_by_force_only(command: Comman
         command("models", "rollback", "a/b")
 
 
+def test_harmed_version_is_not_promoted_and_hides_no_other(
+    command: Command, settings: Settings
+) -> None:
+    with (settings.models_dir / "pets" / "2" / "labels.csv").open("a") as file:
+        file.write("2,c,newt\n")
+    with pytest.raises(ModelUnavailable, match=r"has SHA-256 .*: restore it from a copy"):
+        command("models", "promote", "pets@2")
+    (settings.models_dir / "pets" / "1" / "card.json").write_text("{")
+    first, *others = command("models", "list").stdout.splitlines()
+    assert first.startswith("pets@1  the card ")
+    assert [line.split()[0] for line in others] == ["pets@2", "pets@3", "mobilenet_v2@1"]
+
+
 def test_champion_before_that_is_gone_is_named_and_nothing_is_rolled_back(
     command: Command, settings: Settings
 ) -> None:
@@ -129,13 +148,13 @@ def test_exported_version_is_a_registry_of_its_own(command: Command, tmp_path: P
         command("models", "export", "pets@2", there)
     assert [path.name for path in there.iterdir()] == ["pets"], "nothing half is left"
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(ModelUnavailable, match="cannot be written"):
         command("models", "export", "pets@1", tmp_path / "file")
 
 
 def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path: Path) -> None:
     added = command(
-        "schedule", "add", "nightly", "--cron", "0 2 * * *", "--zone", "Europe/Berlin",
+        "schedule", "add", "nightly", "--cron", "0 2\n* * *", "--zone", "Europe/Berlin",
         "--train", tmp_path, "--name", "pets", "--min-gain", "0.01",
     )  # fmt: skip
     assert "nightly is due 20" in added.stderr
@@ -158,6 +177,7 @@ def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path:
     labels, nightly = map(
         json.loads, command("schedule", "list", "--json").stdout.splitlines()
     )  # by name
+    assert nightly["cron"] == "0 2 * * *", "one line, whatever was between its fields"
     assert nightly["request"]["dataset"] == f"file://{tmp_path}"
     assert (nightly["request"]["min_gain"], nightly["request"]["skip_unchanged"]) == (0.01, True)
     assert labels["request"]["source"] == f"file://{tmp_path}"
@@ -186,6 +206,8 @@ def test_schedule_is_added_listed_paused_and_removed(command: Command, tmp_path:
         ("--cron", "0 2 * * *", "--train", "."),
         ("--cron", "0 2 * * *", "--train", "/nowhere/at/all", "--name", "pets"),
         ("--cron", "0 2 * * *", "--train", ".", "--name", "pets", "--label", "."),
+        ("--cron", "0 2 * * *", "--train", ".", "--name", "pets", "--top-k", "3"),
+        ("--cron", "0 2 * * *", "--label", ".", "--name", "pets"),
         ("--cron", "0 2 * * *"),
         ("--cron", "0 2 * * *", "--label", ".", "--model", "nosuch"),
     ],

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -112,6 +113,14 @@ def code_in_h5(keras: Any, folder: Path) -> Path:
     return folder / "a.h5"
 
 
+def code_by_another_name(keras: Any, folder: Path) -> Path:
+    path = code_in_h5(keras, folder)
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"].replace('"Lambda"', '"layers.Lambda"')
+        file.attrs["model_config"] = config
+    return path
+
+
 def without_shape(keras: Any, folder: Path) -> Path:
     layers = keras.layers
     network = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(3)])
@@ -160,6 +169,7 @@ def of_another_kind(keras: Any, folder: Path) -> Path:
         (weights_only, "weights and no network"),
         (code, r"layers that are code \(Lambda\)"),
         (code_in_h5, r"layers that are code \(Lambda\)"),
+        (code_by_another_name, r"layers that are code \(Lambda\)"),
         (without_shape, "does not tell its input shape"),
         (two_inputs, "no classifier of RGB images"),
         (no_numbers, "scores that are no numbers"),
@@ -265,7 +275,11 @@ def test_classes_of_one_name_are_told_apart_by_their_ids(
         ("a.txt", "ant\nant\n", "names ant twice"),
         ("a.txt", "ant\nb\x1be\n", "control character"),
         ("a.csv", "index,name\n0,ant\n", "no column 'label'"),
+        ("a.txt", "ant\nb\x0be\n", "control character"),
         ("a.json", '{"0": "ant", "2": "bee"}', "not 0, 1, 2"),
+        ("a.json", '[null, "bee"]', "class 0 is None, no text"),
+        ("a.json", '{"0": [], "1": ["n1", "bee"]}', "class 0 is None, no text"),
+        ("a.json", '{"0": ["n1", 3], "1": ["n2", "bee"]}', "class 0 is 3, no text"),
         ("a.json", "{", "no label file"),
         ("a.pb", "", "a .txt, a .csv or a .json"),
     ],

@@ -63,6 +63,10 @@ def main() -> int:
     except TagmillError as error:
         print(f"tagmill: {error}", file=sys.stderr)  # noqa: T201  # this is a command
         return error.exit_code
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"tagmill: {what}{error.strerror or error}", file=sys.stderr)  # noqa: T201  # too
+        return MissingError.exit_code
 
 
 def _run(arguments: argparse.Namespace) -> int:

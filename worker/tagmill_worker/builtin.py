@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from tagmill.errors import ModelUnavailable, VersionTaken
 from tagmill.registry import BUILT_IN, ModelVersion, Registry, sha256
 from tagmill_worker.images import Geometry
+from tagmill_worker.training.making import beside, room
+from tagmill_worker.training.runtime import convert
 
 SIZE = 224
 """Pixels: the input of MobileNetV2 as it was trained on ImageNet (arXiv:1801.04381)."""
@@ -35,7 +36,9 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
             download its own.
 
     Raises:
-        ModelUnavailable: if TensorFlow or the weights are not to be had, or are wrong.
+        ModelUnavailable: if TensorFlow or the weights are not to be had, or are wrong, or the
+            registry cannot be written.
+        StoreFull: if there is no room left.
     """
     version = ModelVersion(name=BUILT_IN, number=1)
     if registry.holds(version):
@@ -46,7 +49,7 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import keras
-        import tensorflow as tf
+        import tensorflow  # noqa: F401  # which Keras loads late, saying less
     except ImportError as error:
         raise ModelUnavailable(
             f"not in {registry.place}, and building it needs {error.name}: "
@@ -54,15 +57,12 @@ def build(registry: Registry, weights: Path | None) -> ModelVersion:
             "that was built elsewhere"
         ) from error
     network = _network(keras, weights, ways_out)
-    registry.folder.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=registry.folder))
-    try:
-        _write_files(building, keras, tf, network)
-        _write_card(building, keras, weights)
+    with beside(registry) as building:
+        with room(building):
+            _write_files(building, keras, network)
+            _write_card(building, keras, weights)
         with contextlib.suppress(VersionTaken):  # another process was faster: the same model
             registry.publish(version, building)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return version
 
 
@@ -77,18 +77,13 @@ def _network(keras: Any, weights: Path | None, ways_out: str) -> Any:
         raise ModelUnavailable(f"{what} failed ({reason}): {ways_out}") from error
 
 
-def _write_files(folder: Path, keras: Any, tf: Any, network: Any) -> None:
+def _write_files(folder: Path, keras: Any, network: Any) -> None:
     # The scaling to [-1, 1] belongs to the graph, so that no caller can forget it.
-    def scaled(**shape: Any) -> Any:
-        images = keras.Input(dtype="uint8", name="images", **shape)
-        scaled_images = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
-        return keras.Model(images, network(scaled_images), name=BUILT_IN)
-
-    scaled(shape=(SIZE, SIZE, 3)).save(folder / "model.keras")
-    one_at_a_time = scaled(batch_shape=(1, SIZE, SIZE, 3))
-    (folder / "model.tflite").write_bytes(
-        tf.lite.TFLiteConverter.from_keras_model(one_at_a_time).convert()
-    )
+    images = keras.Input(shape=(SIZE, SIZE, 3), dtype="uint8", name="images")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(images)
+    whole = keras.Model(images, network(scaled), name=BUILT_IN)
+    whole.save(folder / "model.keras")
+    (folder / "model.tflite").write_bytes(convert(whole, SIZE))
     with as_file(files("tagmill_worker") / "data" / "imagenet_labels.csv") as labels:
         shutil.copyfile(labels, folder / "labels.csv")
 

@@ -131,13 +131,13 @@ def register(
         core = slot.core(index)
         if core is not None:  # before a runtime asks how many cores there are
             os.sched_setaffinity(0, {core})
-        lane = make_lane(
-            slot.lane_name(index),
-            device=slot.device(index),
-            hand=hands[index],
-            alive=lane_file.beat,
-        )
         try:
+            lane = make_lane(
+                slot.lane_name(index),
+                device=slot.device(index),
+                hand=hands[index],
+                alive=lane_file.beat,
+            )
             lane.begin()
             if warm_up:
                 lane.warm_up(warm_up)

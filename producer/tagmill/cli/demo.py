@@ -101,11 +101,23 @@ def _is_begun(place: Path, state: Path) -> bool:
     Raises:
         UsageError: if somebody has something else there, which is to be removed with nothing.
     """
-    if StateFolder(state).check_format():
+    is_folder = place.is_dir()
+    if is_folder and StateFolder(state).check_format():
         return True
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if (is_folder and _has_others(place, state)) or (place.exists() and not is_folder):
         raise UsageError(f"{place} is there and is no demo's: name another with --folder")
     return False
+
+
+def _has_others(place: Path, state: Path) -> bool:
+    """True where a folder has more than what a demo leaves that ended at its first step."""
+    beginning = {state.name: {"broker", "logs", "lock", "format.new"}}
+    return any(
+        entry.name not in beginning
+        or not entry.is_dir()
+        or any(within.name not in beginning[entry.name] for within in entry.iterdir())
+        for entry in place.iterdir()
+    )
 
 
 def _draw(folder: Path, settings: Settings, count: int) -> Path:

@@ -91,7 +91,7 @@ def label(
     try:
         if not open_registry(settings).holds(model):
             if find_spec("tensorflow") is not None:
-                view.say(f"building {model}, once: about 15 seconds")
+                view.say(f"building {model}, once: about 10 seconds")
             build_model(settings, folder, model)
         started = time.monotonic()
         since = store.jobs.now()

@@ -16,7 +16,7 @@ from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.client import Client
 from tagmill.copying import export_version
 from tagmill.embedded import build_model, import_model
-from tagmill.errors import UsageError
+from tagmill.errors import ModelUnavailable, UsageError
 from tagmill.registry import (
     BUILT_IN,
     GEOMETRIES,
@@ -57,7 +57,11 @@ def list_versions(
             row = {"model": str(version), "path": registry.where(version), "aliases": aliases}
             print(json.dumps(row))
             continue
-        card = registry.card(version)
+        try:
+            card = registry.card(version)
+        except ModelUnavailable as error:  # others may be well
+            print(f"{version}  {printable(str(error))}")
+            continue
         marks = "".join(f", {alias}" for alias in aliases)
         told = f"{card.classes} classes, {card.input_size} px, {card.geometry}{_accuracy(card)}"
         print(f"{version}  {told}{marks}")
@@ -214,9 +218,11 @@ def promote(
     if which and not which.isdecimal():
         raise UsageError(f"{model:.80} is an alias: say which version it is to be, as {name:.64}@7")
     version = registry.resolve(model)
-    if not registry.holds(version):
-        raise UsageError(f"{version} is not built yet: tagmill models pull {version}")
-    if registry.card(version).failed_probe and not force:
+    check_own_name(version.name)
+    card = registry.card(version)
+    for file in card.files:
+        registry.verified_file(version, file)
+    if card.failed_probe and not force:
         raise UsageError(f"{version} failed its probe in a lane: look at its card, or say --force")
     with Client(settings) as client:
         before = client.store.aliases.move(version.name, version.number, why="by hand")

@@ -36,6 +36,14 @@ app = typer.Typer(help="Train and label by the clock.", no_args_is_help=True)
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="Of the schedule.")]
 LONGEST_NAME = 64
 
+_OF_OTHERS = {
+    "--train": ("model", "top_k", "include", "exclude"),
+    "--label": (
+        "name", "with_corrections", "fine_tune_blocks", "min_gain", "strict", "seed",
+    ),
+}  # fmt: skip
+"""Parameters that belong to the other kind of schedule."""
+
 
 @app.command()
 def add(
@@ -88,6 +96,8 @@ def add(
     _check_name(schedule)
     if (dataset is None) == (source is None):
         raise UsageError("say what it does: --train DATASET --name NAME, or --label SOURCE")
+    _refuse_others(context, "--label" if dataset is None else "--train")
+    cron = " ".join(cron.split())
     with _client(context, state_dir, models) as client:
         if dataset is not None:
             if name is None:
@@ -198,6 +208,14 @@ def resume(context: typer.Context, schedule: ScheduleName, state_dir: StateDir =
 def _client(context: typer.Context, state_dir: StateDir, models: Models = None) -> Iterator[Client]:
     with Client(settings_of(context, state_dir, models=models)) as client:
         yield client
+
+
+def _refuse_others(context: typer.Context, kind: str) -> None:
+    """Refuse options that say nothing of what it does: whoever typed them meant something."""
+    for name in _OF_OTHERS[kind]:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} does not go with {kind}")
 
 
 def _check_name(name: str) -> None:

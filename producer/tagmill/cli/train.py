@@ -15,6 +15,7 @@ from tagmill.cli.run import Roots
 from tagmill.cli.trainings import say_training, shown
 from tagmill.client import Client
 from tagmill.embedded import Servers, train_words
+from tagmill.registry import open_registry
 from tagmill.run import STALL_S
 from tagmill.settings import Settings
 from tagmill.store import Store, Training
@@ -112,6 +113,7 @@ def train(
     settings = embedded_settings(
         state_dir=state_dir, models=models, roots=tuple(roots) if roots else None
     )
+    open_registry(settings)  # a worker could only end of one that is none
     training = train_here(settings, request)
     say_training(training)
 

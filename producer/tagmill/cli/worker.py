@@ -97,8 +97,8 @@ def worker(
     with closing(Store(settings.store_address)) as store:
         store.prepare()
     words = ["--queues", queues, "--gpus", gpus, "--lanes-per-gpu", str(lanes_per_gpu)]
+    registry = open_registry(settings)
     if LABEL_QUEUE in queues:
-        registry = open_registry(settings)
         version = version_meant(settings, model)
         if not registry.holds(version):
             build_model(settings, folder, version)

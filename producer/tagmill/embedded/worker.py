@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from tagmill.contract import TRAIN_QUEUE
 from tagmill.embedded.process import end, start
@@ -96,9 +95,8 @@ def build_model(settings: Settings, folder: StateFolder, version: ModelVersion) 
     Raises:
         ModelUnavailable: saying why, and the ways out.
     """
-    code, log = _heavy(settings, folder, ["build"])
+    code, _, why = _heavy(settings, folder, ["build"])
     if code != 0:
-        why = last_words(log) or f"the build ended with exit code {code}; its log is {log}"
         raise ModelUnavailable(f"{version}: {why}")
 
 
@@ -117,16 +115,18 @@ def import_model(settings: Settings, folder: StateFolder, words: Sequence[str]) 
         UsageError: if something must be said that the network does not tell.
         ModelUnavailable: if it cannot be run, saying why.
     """
-    code, log = _heavy(settings, folder, ["import", *words])
+    code, said, why = _heavy(settings, folder, ["import", *words])
     if code == 0:
-        return str(_VERSION.findall(log.read_text(errors="replace"))[-1])
-    why = last_words(log) or f"the import ended with exit code {code}; its log is {log}"
+        return str(_VERSION.findall(said)[-1])
     raise (UsageError if code == UsageError.exit_code else ModelUnavailable)(why)
 
 
-def _heavy(settings: Settings, folder: StateFolder, words: Sequence[str]) -> tuple[int, Path]:
-    """Run a command of the heavy side to its end: its exit code and its log."""
-    log = folder.logs / f"{words[0]}.log"
+def _heavy(settings: Settings, folder: StateFolder, words: Sequence[str]) -> tuple[int, str, str]:
+    """Run a command of the heavy side to its end: its exit code, what it said, and why it failed.
+
+    Others may do the same, so that each has a log of its own, kept where nothing says why.
+    """
+    log = folder.logs / f"{words[0]}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = start(
@@ -135,10 +135,15 @@ def _heavy(settings: Settings, folder: StateFolder, words: Sequence[str]) -> tup
             environment=worker_environment(settings),
         )
         try:
-            return process.wait(), log
+            code = process.wait()
         except BaseException:  # Ctrl-C, say: it must not go on alone
             end(process, grace_s=2.0)
+            log.unlink(missing_ok=True)
             raise
+    said, why = log.read_text(errors="replace"), last_words(log)
+    if code == 0 or why:
+        log.unlink(missing_ok=True)
+    return code, said, why or f"the {words[0]} ended with exit code {code}; its log is {log}"
 
 
 def worker_environment(settings: Settings) -> Mapping[str, str]:

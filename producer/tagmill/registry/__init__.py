@@ -37,6 +37,11 @@ def open_registry(settings: Settings) -> Registry:
         UsageError: if they name none.
     """
     if not settings.models_in_s3:
+        if "://" in settings.models_place:
+            raise UsageError(
+                f"TAGMILL_MODELS: {settings.models_place:.200} is neither a folder nor "
+                "s3://bucket/prefix"
+            )
         return Registry(settings.models_dir)
     uri = settings.models_place
     try:

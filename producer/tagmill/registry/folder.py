@@ -9,7 +9,7 @@ import csv
 import re
 from pathlib import Path
 
-from tagmill.contract import BUILT_IN
+from tagmill.contract import BUILT_IN, SMALL
 from tagmill.errors import ModelUnavailable, UnknownModel, VersionTaken
 from tagmill.registry.versions import (
     Card,
@@ -114,10 +114,12 @@ class Registry:
             raise ModelUnavailable(f"model {version} has no {name} in {path.parent}")
         found = sha256(path)
         if found != said:
-            raise ModelUnavailable(
-                f"{path} has SHA-256 {found}, its card says {said}: remove {path.parent} "
-                f"and run 'tagmill models pull {version}'"
+            way_out = (
+                f"remove {path.parent} and run 'tagmill models pull {version}'"
+                if version.name in (BUILT_IN, SMALL) or not self.is_local
+                else f"restore it from a copy, or 'tagmill models rollback {version.name}'"
             )
+            raise ModelUnavailable(f"{path} has SHA-256 {found}, its card says {said}: {way_out}")
         return path
 
     def labels(self, version: ModelVersion) -> list[tuple[str, str]]:

@@ -143,6 +143,8 @@ class Jobs:
         exact = [row for row in rows if row.id == job_id] or rows
         if len(exact) != 1 or not job_id:
             reason = f"no job {job_id!r}" if not exact else f"more than one job begins {job_id!r}"
+            if job_id.startswith("t"):
+                reason = f"{job_id!r:.60} is a training's id, and no job's"
             raise UnknownJob(f"{reason} in {self._database.name}; 'tagmill status' lists them")
         return _job(exact[0])
 

@@ -106,7 +106,7 @@ class Trainings:
             done = connection.execute(
                 update(trainings)
                 .where(trainings.c.id == training_id, unfinished)
-                .values(state=TrainingState.CANCELLED, finished_at=epoch_now(), said="cancelled")
+                .values(state=TrainingState.CANCELLED, finished_at=epoch_now(), said="by hand")
             )
         return done.rowcount == 1
 

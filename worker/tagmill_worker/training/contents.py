@@ -183,8 +183,8 @@ def _unreadable(listed: Listed, read: Sequence[Read]) -> list[Finding]:
         findings.append(Finding(kind="unreadable", said=said, examples=tuple(failed[:_SHOWN])))
     if changed:
         said = (
-            f"{len(changed):,} images were changed while the dataset was read, and count as they "
-            f"were read: {changed[0]}"
+            f"changed while the dataset was read, and taken as they were read: "
+            f"{len(changed):,}, the first {changed[0]}"
         )
         findings.append(Finding(kind="changed", said=said, examples=tuple(changed[:_SHOWN])))
     return findings
@@ -197,7 +197,7 @@ def _two_labels(doubtful: dict[str, list[Example]]) -> Finding:
     ]
     return Finding(
         kind="two_labels",
-        said=f"{len(doubtful):,} images are under two labels, and left out: {shown[0]}",
+        said=f"left out, being under two labels: {len(doubtful):,}, the first {shown[0]}",
         examples=tuple(shown[:_SHOWN]),
     )
 
@@ -206,8 +206,8 @@ def _too_few(few: dict[str, int]) -> Finding:
     counted = [f"{printable(label)} ({count})" for label, count in few.items()]
     return Finding(
         kind="too_few",
-        said=f"{len(few):,} classes have fewer than {LEAST_IMAGES} different images that can be "
-        f"used, and are left out: {_named(counted)}",
+        said=f"left out, with fewer than {LEAST_IMAGES} different images that can be used: "
+        f"{_named(counted)}",
         examples=tuple(counted[:_SHOWN]),
     )
 

@@ -185,11 +185,12 @@ def _unquoted(name: str) -> str:
 def _cleaned(examples: list[Example], name: str) -> list[Example]:
     cleaned: dict[str, str] = {}
     broken = []
-    for label in {example.label for example in examples}:
+    first = {example.label: example.uri for example in reversed(examples)}
+    for label, uri in first.items():
         try:
             cleaned[label] = clean_label(label)
         except SourceError as error:
-            broken.append(str(error))
+            broken.append(f"{error}, the first at {readable(uri)}")
     if broken:
         more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise SourceError(f"{name}: {'; '.join(sorted(broken)[:_SHOWN])}{more}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from tagmill.errors import ModelUnavailable
 from tagmill.registry import ModelVersion
 from tagmill.s3 import S3
 from tagmill.sources import readable
@@ -22,6 +24,8 @@ from tagmill_worker.training.making import Built, built, publish, scores_model, 
 from tagmill_worker.training.probe import PROBE_IMAGES, Probed, probe
 from tagmill_worker.training.report import Facts, write_report
 from tagmill_worker.training.surroundings import Surroundings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,12 @@ class Finishing:
     def _made_before(self) -> ModelVersion | None:
         """The version that an equal training made, or this very one before it was killed."""
         for version in reversed(self.where.registry.versions(self.request.name)):
-            if self.where.registry.card(version).about.get("training") == self._key:
+            try:
+                card = self.where.registry.card(version)
+            except ModelUnavailable as error:  # which is no reason to make nothing
+                log.warning("a version is left out: %s", error)
+                continue
+            if card.about.get("training") == self._key:
                 return version
         return None
 

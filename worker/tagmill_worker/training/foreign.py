@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -40,7 +41,7 @@ def load_foreign(path: Path) -> Any:
         config = _config_of_zip(path) if path.suffix == ".keras" else _config_of_h5(path)
     except OSError as error:
         raise ModelUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
-    if foreign := sorted({name for name in _classes(config) if name in CODE}):
+    if foreign := sorted(CODE.intersection(_classes(config))):
         raise ModelUnavailable(
             f"{path} has layers that are code ({', '.join(foreign)}), which is never run: build "
             "it of Keras' plain layers, as Rescaling in place of a Lambda that divides"
@@ -98,7 +99,9 @@ def _of_keras_3(path: Path, folder: Path) -> Path:
 
 
 def _classes(config: Any) -> Iterator[str]:
-    return (str(found["class_name"]) for found in _dicts(config) if "class_name" in found)
+    """The names of all classes, without the modules and packages that Keras finds them in."""
+    names = (str(found["class_name"]) for found in _dicts(config) if "class_name" in found)
+    return (re.split(r"[.>]", name)[-1] for name in names)
 
 
 def _dicts(config: Any) -> Iterator[dict[str, Any]]:

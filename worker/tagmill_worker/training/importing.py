@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -119,9 +120,9 @@ def read_labels(path: Path) -> list[str]:
 
 def _labels_in(path: Path, text: str) -> Sequence[str]:
     if path.suffix == ".txt":
-        return [line for line in text.splitlines() if line.strip()]
+        return [line for line in text.split("\n") if line.strip()]
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(text.splitlines(keepends=True), strict=True))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         if not rows or "label" not in rows[0]:
             raise ValueError("no column 'label'")
         return _told_apart([(row.get("wnid") or "", row["label"] or "") for row in rows])
@@ -132,18 +133,29 @@ def _labels_in(path: Path, text: str) -> Sequence[str]:
 
 def _labels_in_json(found: Any) -> Sequence[str]:
     if isinstance(found, list):
-        return [str(label) for label in found]
+        return [_text(number, label) for number, label in enumerate(found)]
     if not isinstance(found, dict):
         raise ValueError("neither a list nor an object")  # noqa: TRY004  # of a file's content
     if all(isinstance(value, int) for value in found.values()):  # as Keras' class_indices
         by_number = {value: key for key, value in found.items()}
     else:  # as Keras' imagenet_class_index
-        pairs = [value if isinstance(value, list) else [value] for value in found.values()]
-        names = _told_apart([(str(pair[0]), str(pair[-1])) for pair in pairs])
+        pairs = {
+            key: (value or [None]) if isinstance(value, list) else [value]
+            for key, value in found.items()
+        }
+        names = _told_apart(
+            [(_text(key, pair[0]), _text(key, pair[-1])) for key, pair in pairs.items()]
+        )
         by_number = dict(zip(map(int, found), names, strict=True))
     if sorted(by_number) != list(range(len(found))):
         raise ValueError("its numbers are not 0, 1, 2 and so on, each once")
-    return [str(by_number[number]) for number in range(len(found))]
+    return [by_number[number] for number in range(len(found))]
+
+
+def _text(number: object, label: object) -> str:
+    if not isinstance(label, str):
+        raise ValueError(f"its class {number!s:.20} is {label!r:.60}, no text")  # noqa: TRY004  # too
+    return label
 
 
 def _told_apart(pairs: Sequence[tuple[str, str]]) -> Sequence[str]:
@@ -163,7 +175,7 @@ def _size(network: Any, foreign: Foreign) -> int:
     if height != width:
         raise ModelUnavailable(f"{foreign.path} takes {height} × {width} pixels, lanes squares")
     if height is None and foreign.size is None:
-        raise UsageError(f"{foreign.path} takes images of any size: say which with size")
+        raise UsageError(f"{foreign.path} takes images of any size: say which with --input-size")
     if height is not None and foreign.size not in (None, height):
         raise UsageError(f"{foreign.path} takes {height} pixels, not {foreign.size}")
     size = int(height or foreign.size or 0)

@@ -93,15 +93,10 @@ def built(
         ModelUnavailable: if they cannot be written.
     """
     version = next_version(registry, name)
-    try:
-        registry.folder.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".building-", dir=registry.folder))
-    except OSError as error:
-        raise ModelUnavailable(f"{registry.folder} cannot be written: {error.strerror}") from error
-    try:
-        staging = Registry(beside)
+    with beside(registry) as scratch:
+        staging = Registry(scratch)
         folder = staging.path(version)
-        with _room(folder):
+        with room(folder):
             folder.mkdir(parents=True)
             model.save(folder / "model.keras")
             (folder / "model.tflite").write_bytes(convert(model, geometry.size))
@@ -109,8 +104,26 @@ def built(
             made = Built(folder=folder, registry=staging, version=version)
             write_card(made, {}, classes=len(classes), geometry=geometry)
         yield made
+
+
+@contextmanager
+def beside(registry: Registry) -> Iterator[Path]:
+    """A folder in that of a registry, for files that are no part of it yet; it goes afterwards.
+
+    Raises:
+        ModelUnavailable: if it cannot be made.
+    """
+    try:
+        registry.folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".building-", dir=registry.folder))
+    except OSError as error:
+        raise ModelUnavailable(
+            f"the registry {registry.folder} cannot be written: {error.strerror}"
+        ) from error
+    try:
+        yield made
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def write_card(made: Built, about: dict[str, Any], *, classes: int, geometry: Geometry) -> None:
@@ -139,7 +152,7 @@ def write_card(made: Built, about: dict[str, Any], *, classes: int, geometry: Ge
             if path.name != "card.json"
         },
     }
-    with _room(made.folder):
+    with room(made.folder):
         partial = made.folder / "card.new"
         partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(made.folder / "card.json")
@@ -180,7 +193,12 @@ def _write_labels(path: Path, classes: Sequence[str]) -> None:
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def room(folder: Path) -> Iterator[None]:
+    """Says which folder it was that had no room, or could not be written.
+
+    Raises:
+        StoreFull: for what the system raises.
+    """
     try:
         yield
     except OSError as error:

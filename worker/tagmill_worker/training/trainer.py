@@ -30,6 +30,7 @@ from tagmill_worker.training.features import Features
 from tagmill_worker.training.finishing import Finishing
 from tagmill_worker.training.fitted import fit_variant
 from tagmill_worker.training.fitting import CHECKPOINT_S
+from tagmill_worker.training.making import beside
 from tagmill_worker.training.surroundings import Surroundings
 from tagmill_worker.training.untrained import build_untrained
 from tagmill_worker.training.versions import with_versions
@@ -68,7 +69,7 @@ def train(
     Raises:
         SourceError: if the dataset is none, or is to have no finding and has one.
         MissingError: if images cannot be read for now.
-        ModelUnavailable: if the base, the champion or the registry cannot be used.
+        ModelUnavailable: if the base, the champion or the registry cannot be used or written.
         StoreFull: if there is no room left.
         JobCancelled: if somebody cancelled it.
     """
@@ -86,6 +87,8 @@ def train(
     named = list_dataset(request.dataset, settings=settings, s3=s3, corrections=corrections)
     listed = with_versions(named, s3, check=where.check)
     where.moved("base", 0, 1)
+    with beside(registry):
+        pass  # else hours would pass before it is found that nothing can be written there
     if request.from_scratch:
         base = build_untrained(registry, SMALL)
     elif base == BASE:
