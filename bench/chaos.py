@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -70,9 +71,11 @@ def rows(ground: Ground) -> Iterator[Row]:
     labels = undisturbed(work, models, photos)
     field = Field(work=work, models=models, photos=photos, labels=labels, copies=COPIES)
     with servers(field) as own, moto_server() as (_, s3):
-        for case in _cases(field, own, s3):
-            if ground.only in case.what:
-                yield _row(case)
+        cases = [case for case in _cases(field, own, s3) if ground.only in case.what]
+        if not cases:
+            sys.exit(f"no row of chaos has {ground.only!r} in it")
+        for case in cases:
+            yield _row(case)
 
 
 def _cases(field: Field, own: Servers, s3: dict[str, str]) -> Iterator[Case]:

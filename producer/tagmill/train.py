@@ -65,7 +65,7 @@ def ask_for_training(
         StoreError: if the store is away.
         BrokerError: if the broker is; the training is queued, and the tick sends its message.
     """
-    training = store.trainings.unfinished(request) or store.trainings.create(request)
+    training = store.trainings.ask(request)
     if training.state is TrainingState.QUEUED:
         send([TrainMessage(training=training.id)])
     return training

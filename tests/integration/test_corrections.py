@@ -56,6 +56,21 @@ def test_roots_are_the_folders_of_the_corrected_images(store: Store, settings: S
         with_training_roots(free, request, store)
 
 
+def test_what_is_to_be_learned_is_learned_where_it_is_kept(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    add = ["corrections", "add", "cat", str(tmp_path / "1.jpg"), "--name", "pets"]
+    state = str(tmp_path / "own")
+    said = CliRunner().invoke(app, [*add, "--state-dir", state]).output
+    assert f"train corrections: --name pets --state-dir {state}\n" in said
+    monkeypatch.setenv("TAGMILL_STORE_URL", f"sqlite:///{tmp_path / 'cluster.db'}")
+    assert "train corrections: --name pets --enqueue\n" in CliRunner().invoke(app, add).output
+    here = CliRunner().invoke(app, ["train", "corrections:", "--name", "pets"])
+    assert isinstance(here.exception, UsageError)
+    assert "--enqueue, or on this machine alone with --state-dir" in str(here.exception)
+
+
 def test_corrections_on_the_command_line(
     tmp_path: Path, settings: Settings, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

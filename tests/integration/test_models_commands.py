@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from tagmill.cli import app
 from tagmill.errors import (
     ModelUnavailable,
+    StoreError,
     TagmillError,
     UnknownModel,
     UnknownSchedule,
@@ -83,6 +84,14 @@ def test_run_means_what_the_clusters_champion_is(
     assert "1 to label with pets@2" in command(*words).stdout, "the newest that passed"
     command("models", "promote", "pets@1")
     assert "1 to label with pets@1" in command(*words).stdout
+    fresh = tmp_path / "fresh.db"
+    monkeypatch.setenv("TAGMILL_STORE_URL", f"sqlite:///{fresh}")
+    assert "1 to label with pets@2" in command(*words).stdout
+    assert not fresh.exists(), "it is only looked into"
+    monkeypatch.setenv("TAGMILL_STORE_URL", "postgresql+psycopg://127.0.0.1:9/none")
+    with pytest.raises(StoreError, match="pets@NUMBER does without it"):
+        command(*words)
+    assert "1 to label with pets@1" in command(*words[:-1], "pets@1").stdout
     own = ("--state-dir", settings.state_dir)
     assert "1 to label with pets@2" in command(*words, *own).stdout
 
@@ -105,9 +114,13 @@ def test_harmed_version_is_not_promoted_and_hides_no_other(
 ) -> None:
     with (settings.models_dir / "pets" / "2" / "labels.csv").open("a") as file:
         file.write("2,c,newt\n")
-    with pytest.raises(ModelUnavailable, match=r"has SHA-256 .*: restore it from a copy"):
+    with pytest.raises(ModelUnavailable, match=r"has SHA-256 .*: restore .*/pets/2 from a copy"):
         command("models", "promote", "pets@2")
+    for number in ("1", "3"):
+        command("models", "promote", f"pets@{number}", "--force")
     (settings.models_dir / "pets" / "1" / "card.json").write_text("{")
+    with pytest.raises(ModelUnavailable, match="card"):
+        command("models", "rollback", "pets")
     first, *others = command("models", "list").stdout.splitlines()
     assert first.startswith("pets@1  the card ")
     assert [line.split()[0] for line in others] == ["pets@2", "pets@3", "mobilenet_v2@1"]

@@ -55,6 +55,20 @@ def test_training_runs_from_queued_to_done_and_its_version_becomes_champion(stor
     assert not store.trainings.cancel(training.id)
 
 
+def test_one_request_of_many_at_once_is_one_training(store: Store) -> None:
+    barrier = threading.Barrier(6)
+
+    def ask(_: int) -> str:
+        barrier.wait()
+        return store.trainings.ask(PETS).id
+
+    with ThreadPoolExecutor(6) as pool:
+        (asked,) = set(pool.map(ask, range(6)))
+    assert store.trainings.ask(replace(PETS, seed=1)).id != asked
+    store.trainings.cancel(asked)
+    assert store.trainings.ask(PETS).id != asked
+
+
 def test_of_many_lanes_one_claims_a_training_and_one_training_of_a_model(store: Store) -> None:
     first, second = store.trainings.create(PETS), store.trainings.create(replace(PETS, seed=1))
     other = store.trainings.create(replace(PETS, name="birds"))

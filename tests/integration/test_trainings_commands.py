@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 
 from tagmill import Client
 from tagmill.cli import app
+from tagmill.cli.enqueue import nobody_at_work
 from tagmill.contract import CONTROL_QUEUE, TRAIN_QUEUE, ListMessage
 from tagmill.errors import SourceError, TrainingFailed, UnknownModel, UnknownTraining, UsageError
 from tagmill.firing import LabelRequest
 from tagmill.settings import Settings, load_settings
 from tagmill.state_folder import StateFolder
-from tagmill.store import Job, Store
+from tagmill.store import Job, LaneNote, LaneState, Store
 from tagmill.store.schedules import ScheduleKind
 from tagmill.store.schema import jobs, schedules
 from tagmill.tick import tick
@@ -89,6 +90,20 @@ def test_training_that_nobody_is_at_work_on_was_interrupted(
         assert "running" in str(CliRunner().invoke(app, ["status", "--json"]).stdout)
         assert "training the head: 3 of 300 epochs" in CliRunner().invoke(app, ["status"]).stdout
     assert "interrupted" in status()
+    with Client(settings) as client:
+        (left,) = client.store.trainings.recent()
+        assert "nobody is at work on it" in (nobody_at_work(client, left) or "")
+        assert nobody_at_work(client, client.cancel_training(left.id)) is None
+
+
+def test_training_of_a_cluster_without_a_lane_that_trains_is_said(
+    client: Client, dataset: Path
+) -> None:
+    training = client.train(dataset, "pets")
+    assert "no lane that trains is alive" in (nobody_at_work(client, training) or "")
+    note = LaneNote(name="train-cpu0@h", pid=1, device="cpu 0", state=LaneState.IDLE)
+    client.store.lanes.note(note, lease_s=60)
+    assert nobody_at_work(client, training) is None
 
 
 def test_watching_ends_with_the_training(client: Client, dataset: Path) -> None:

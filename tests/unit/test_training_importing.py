@@ -290,7 +290,7 @@ def test_what_is_no_label_file_is_refused(tmp_path: Path, name: str, text: str, 
         read_labels(tmp_path / name)
 
 
-def test_a_full_disk_or_a_closed_folder_leaves_no_version(keras: Any, tmp_path: Path) -> None:
+def test_a_registry_that_is_no_folder_is_named(keras: Any, tmp_path: Path) -> None:
     path = tmp_path / "network.keras"
     small(keras).save(path)
     models = tmp_path / "models"

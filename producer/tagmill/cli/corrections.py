@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from typing import Annotated
 
 import typer
 
 from tagmill.cli.labelling import program
-from tagmill.cli.opening import settings_of, version_meant
+from tagmill.cli.opening import names_state_dir, settings_of, version_meant
 from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.client import Client
 from tagmill.errors import SourceError, UnknownModel
@@ -54,7 +55,10 @@ def add(
         count = client.store.corrections.add(name, label, uris)
     print(f"{count:,} images show {label}", file=sys.stderr)
     _say_new(settings, name, label)
-    print(f"learn it: {program()} train {CORRECTIONS} --name {name}", file=sys.stderr)
+    where = " --enqueue" if settings.store_url else ""
+    if names_state_dir(context):
+        where = f" --state-dir {shlex.quote(str(settings.state_dir))}"
+    print(f"learn it: {program()} train {CORRECTIONS} --name {name}{where}", file=sys.stderr)
 
 
 @app.command("list")

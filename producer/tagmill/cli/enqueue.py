@@ -35,7 +35,7 @@ from tagmill.listing import Listener
 from tagmill.patience import Patience
 from tagmill.registry import BUILT_IN
 from tagmill.sources import printable, readable
-from tagmill.store import Job
+from tagmill.store import Job, Training
 from tagmill.train import watch_training
 from tagmill.watch import Feed, Progress, watch_to_end
 
@@ -159,12 +159,10 @@ def watch(
     with existing(settings) as client, LiveProgress() as view:
         patient = Patience(view.say)
         if job_id and is_training(job_id):
-            training_id = client.store.trainings.get(job_id).id
-            if not is_at_work(client):
-                view.say("nobody is at work on it: the 'tagmill train' that began it goes on")
-            elif not any(lane.trains for lane in client.workers()):
-                view.say("no lane that trains is alive: 'tagmill worker --queues train'")
-            say_training(watch_training(client.store, training_id, shown(view), patient=patient))
+            training = client.store.trainings.get(job_id)
+            if sentence := nobody_at_work(client, training):
+                view.say(sentence)
+            say_training(watch_training(client.store, training.id, shown(view), patient=patient))
             return
         job = client.job(job_id) if job_id else client.newest()
         feed = Feed(client.store, job, from_start=True)
@@ -267,6 +265,17 @@ class _Lonely:
             if self._is_lonely and not was_lonely:
                 view.say("no lane that labels is alive: start one with 'tagmill worker'")
         return self._is_lonely
+
+
+def nobody_at_work(client: Client, training: Training) -> str | None:
+    """What to say of a training that nobody can be at work on."""
+    if training.state.is_finished:
+        return None
+    if not is_at_work(client):
+        return "nobody is at work on it: the same 'tagmill train' command goes on"
+    if client.settings.store_url and not any(lane.trains for lane in client.workers()):
+        return "no lane that trains is alive: start one with 'tagmill worker --queues train'"
+    return None
 
 
 def _labelling(client: Client) -> int:

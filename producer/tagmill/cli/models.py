@@ -219,9 +219,7 @@ def promote(
         raise UsageError(f"{model:.80} is an alias: say which version it is to be, as {name:.64}@7")
     version = registry.resolve(model)
     check_own_name(version.name)
-    card = registry.card(version)
-    for file in card.files:
-        registry.verified_file(version, file)
+    card = _sound(registry, version)
     if card.failed_probe and not force:
         raise UsageError(f"{version} failed its probe in a lane: look at its card, or say --force")
     with Client(settings) as client:
@@ -245,10 +243,23 @@ def rollback(
                 f"{version}, the champion before, is gone from {registry.place}: "
                 f"'tagmill models promote {name}@NUMBER' makes another one it"
             )
+        _sound(registry, version)
 
     with Client(settings) as client:
         before, now = client.store.aliases.rollback(name, check=check)
     _say_moved(name, before, now)
+
+
+def _sound(registry: Registry, version: ModelVersion) -> Card:
+    """The card of a version, whose files are what it says.
+
+    Raises:
+        ModelUnavailable: if they are not.
+    """
+    card = registry.card(version)
+    for file in card.files:
+        registry.verified_file(version, file)
+    return card
 
 
 def _say_moved(name: str, before: int | None, now: int) -> None:

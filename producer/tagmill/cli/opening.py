@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import typer
 
 from tagmill.client import Client
-from tagmill.errors import UnknownJob
+from tagmill.errors import StoreError, UnknownJob
 from tagmill.models import resolve
 from tagmill.registry import BUILT_IN, SMALL, ModelVersion, open_registry
 from tagmill.settings import Settings, load_settings
@@ -45,16 +46,32 @@ def version_meant(settings: Settings, text: str) -> ModelVersion:
     name, _, which = text.partition("@")
     if which.isdecimal() or name in (BUILT_IN, SMALL):
         return open_registry(settings).resolve(text)
-    with store_if_any(settings) as store:
-        return resolve(text, registry=open_registry(settings), aliases=store.aliases)
+    try:
+        with store_if_any(settings) as store:
+            return resolve(text, registry=open_registry(settings), aliases=store.aliases)
+    except StoreError as error:
+        raise type(error)(f"{error}; {name}@NUMBER does without it") from error
 
 
 @contextmanager
 def store_if_any(settings: Settings) -> Iterator[Store]:
     """The store to look things up in; where there is none yet, an empty one that nobody keeps."""
-    with closing(Store(settings.store_address if _is_there(settings) else "sqlite://")) as store:
+    with closing(_found(settings) or Store("sqlite://")) as store:
         store.prepare()
         yield store
+
+
+def _found(settings: Settings) -> Store | None:
+    """A store in which something is: whoever only looks makes none."""
+    if not _is_there(settings):
+        return None
+    store = Store(settings.store_address)
+    path = store.database.engine.url.database
+    is_missing = not store.database.is_shared and path and not os.path.exists(path)
+    if is_missing or store.database.revision() is None:
+        store.close()
+        return None
+    return store
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tagmill.cli.run import Roots
 from tagmill.cli.trainings import say_training, shown
 from tagmill.client import Client
 from tagmill.embedded import Servers, train_words
+from tagmill.errors import UsageError
 from tagmill.registry import open_registry
 from tagmill.run import STALL_S
 from tagmill.settings import Settings
@@ -110,6 +111,11 @@ def train(
         with Client(settings_of(context, state_dir, models=models)) as client:
             _enqueue(client, request, follow=follow)
         return
+    if settings_of(context, state_dir).store_url is not None:
+        raise UsageError(
+            "TAGMILL_STORE_URL names a store that has champions and corrections of its own: train "
+            "there with --enqueue, or on this machine alone with --state-dir FOLDER"
+        )
     settings = embedded_settings(
         state_dir=state_dir, models=models, roots=tuple(roots) if roots else None
     )

@@ -63,7 +63,7 @@ def _version(look: Look, registry: Registry, model: ModelVersion) -> None:
             registry.verified_file(model, name)
         labels = len(registry.labels(model))
     except TagmillError as error:
-        look.ill(str(model), str(error), f"remove {registry.path(model)} and pull it again")
+        look.ill(str(model), str(error), registry.way_out(model))
     except OSError as error:
         look.ill(
             str(model),
@@ -75,7 +75,7 @@ def _version(look: Look, registry: Registry, model: ModelVersion) -> None:
             look.ill(
                 str(model),
                 f"it has {labels:,} labels, its card says {card.classes:,} classes",
-                f"remove {registry.path(model)} and pull it again",
+                registry.way_out(model),
             )
         else:
             look.well(str(model), f"whole in {registry.place}")

@@ -114,13 +114,18 @@ class Registry:
             raise ModelUnavailable(f"model {version} has no {name} in {path.parent}")
         found = sha256(path)
         if found != said:
-            way_out = (
-                f"remove {path.parent} and run 'tagmill models pull {version}'"
-                if version.name in (BUILT_IN, SMALL) or not self.is_local
-                else f"restore it from a copy, or 'tagmill models rollback {version.name}'"
+            raise ModelUnavailable(
+                f"{path} has SHA-256 {found}, its card says {said}: {self.way_out(version)}"
             )
-            raise ModelUnavailable(f"{path} has SHA-256 {found}, its card says {said}: {way_out}")
         return path
+
+    def way_out(self, version: ModelVersion) -> str:
+        """What to do about a version whose files are not what its card says."""
+        if version.name == BUILT_IN or not self.is_local:
+            return f"remove {self.path(version)} and run 'tagmill models pull {version}'"
+        if version.name == SMALL:
+            return f"remove {self.path(version)}: the next training from scratch makes it again"
+        return f"restore {self.path(version)} from a copy"
 
     def labels(self, version: ModelVersion) -> list[tuple[str, str]]:
         """The classes of a version in the model's order, as (id, name).

@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tagmill.errors import StoreAway, StoreError, StoreFull
 from tagmill.store.schema import metadata
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema revision that this release works with; the newest file in ``migrations/versions``."""
 
 _MIGRATION_LOCK = 0x7461676D  # ours among the advisory locks of a PostgreSQL: "tagm"

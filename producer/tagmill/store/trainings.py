@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from tagmill.errors import UnknownTraining
 from tagmill.store.database import Database
@@ -59,6 +59,17 @@ class Trainings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def ask(self, request: TrainingRequest) -> Training:
+        """The training of a request that has not ended, queued where there is none."""
+        text = request.dump()
+        with self._database.write() as connection:
+            if self._database.is_shared:  # SQLite's write lock is held already
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(text))))
+            training_id = connection.scalar(_unfinished(text, trainings.c.id))
+            if training_id is None:
+                training_id = insert_training(connection, request)
+        return self.get(training_id)
+
     def create(self, request: TrainingRequest) -> Training:
         """Queue a training."""
         with self._database.write() as connection:
@@ -89,14 +100,8 @@ class Trainings:
 
     def unfinished(self, request: TrainingRequest) -> Training | None:
         """The oldest training of the same request that has not ended."""
-        wanted = (
-            select(*_COLUMNS)
-            .where(trainings.c.request == request.dump(), trainings.c.state.in_(UNFINISHED))
-            .order_by(trainings.c.created_at)
-            .limit(1)
-        )
         with self._database.read() as connection:
-            row = connection.execute(wanted).one_or_none()
+            row = connection.execute(_unfinished(request.dump(), *_COLUMNS)).one_or_none()
         return None if row is None else _training(row)
 
     def cancel(self, training_id: str) -> bool:
@@ -139,6 +144,16 @@ def insert_training(
         )
     )
     return training_id
+
+
+def _unfinished(request: str, *columns: Any) -> Select[Any]:
+    """The oldest training of a request that has not ended."""
+    return (
+        select(*columns)
+        .where(trainings.c.request == request, trainings.c.state.in_(UNFINISHED))
+        .order_by(trainings.c.created_at)
+        .limit(1)
+    )
 
 
 def _training(row: Row[tuple[Any, ...]]) -> Training:

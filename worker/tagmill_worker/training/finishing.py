@@ -185,6 +185,7 @@ class Finishing:
             is_better=self._is_better(probed),
             about={
                 "metrics": self._metrics,
+                "corrections": self._parameters["corrections"],
                 "findings": [asdict(finding) for finding in self.dataset.findings],
                 "probe": asdict(probed),
                 "report": f"{self.where.registry.where(version)}/report.html",

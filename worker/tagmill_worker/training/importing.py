@@ -140,7 +140,7 @@ def _labels_in_json(found: Any) -> Sequence[str]:
         by_number = {value: key for key, value in found.items()}
     else:  # as Keras' imagenet_class_index
         pairs = {
-            key: (value or [None]) if isinstance(value, list) else [value]
+            key: (value or [None]) if isinstance(value, list) else ["", value]
             for key, value in found.items()
         }
         names = _told_apart(

@@ -1,4 +1,4 @@
-"""Trainings, aliases, corrections, schedules; jobs that lanes list, and those of old labels."""
+"""Trainings, aliases and their moves, schedules; jobs that lanes list, and those of old labels."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -65,14 +65,6 @@ def upgrade() -> None:
         sa.Column("why", sa.Text, nullable=False),
         sa.Column("undone", sa.Boolean, nullable=False),
         sa.Column("moved_at", sa.Double, nullable=False),
-    )
-    op.create_table(
-        "corrections",
-        sa.Column("name", sa.String(64), primary_key=True),
-        sa.Column("uri_sha", sa.String(64), primary_key=True),
-        sa.Column("uri", sa.Text, nullable=False),
-        sa.Column("label", sa.Text, nullable=False),
-        sa.Column("corrected_at", sa.Double, nullable=False),
     )
     op.create_table(
         "schedules",
