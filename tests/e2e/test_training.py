@@ -39,6 +39,10 @@ def test_six_groups_are_learned_from_a_folder_each(
     registry = Registry(own)
     assert "data:image/jpeg" in registry.verified_file(version, "report.html").read_text()
     assert registry.card(version).about["probe"]["passed"]
+    metrics = registry.card(version).about["metrics"]
+    assert metrics["calibration_error_after"] <= metrics["calibration_error_before"]
+    told = f"{metrics['calibration_error_before']:.3f} before, temperature"
+    assert told in registry.verified_file(version, "report.html").read_text()
     with (shared / "photos.csv").open(newline="") as file:
         groups = {row["file"]: row["group"] for row in csv.DictReader(file)}
     classes = {name for _, name in registry.labels(version)}

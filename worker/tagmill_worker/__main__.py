@@ -1,9 +1,10 @@
 """``python -m tagmill_worker``: what the light side starts as processes of their own.
 
 ``worker`` finds the devices and runs a slot for each, ``slot`` is one of those, ``lanes`` runs
-the lanes of one run, ``train`` does one training, ``build`` builds the built-in model, ``import``
-makes a version of somebody else's, and ``check`` asks after the lanes of this machine. The last
-line that a failed command writes says why, after the word ``tagmill:``.
+the lanes of one run, ``train`` does one training, ``probe`` labels by a version that it made,
+``build`` builds the built-in model, ``import`` makes a version of somebody else's, and ``check``
+asks after the lanes of this machine. The last line that a failed command writes says why, after
+the word ``tagmill:``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--geometry", required=True)
     foreign.add_argument("--size", type=int)
     foreign.add_argument("--scaling")
+    probe = commands.add_parser("probe")
+    probe.add_argument("folder", type=Path)
     check = commands.add_parser("check")
     check.add_argument("what", choices=["ready", "alive"])
     return parser
@@ -80,6 +83,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.command == "import":
         return _import(settings, arguments)
+    if arguments.command == "probe":
+        from tagmill_worker.training.probing import label_probe
+
+        label_probe(settings, arguments.folder)
+        return 0
     if arguments.command == "train":
         from tagmill_worker.training_process import run_training
 

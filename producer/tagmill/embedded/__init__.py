@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tagmill.embedded.broker import EmbeddedBroker, valkey_server
 from tagmill.embedded.servers import Servers
-from tagmill.embedded.worker import build_model, import_model, label_words, train_words
+from tagmill.embedded.worker import (
+    build_model,
+    import_model,
+    label_words,
+    train_words,
+    worker_environment,
+)
 
 __all__ = [
     "EmbeddedBroker",
@@ -14,4 +20,5 @@ __all__ = [
     "label_words",
     "train_words",
     "valkey_server",
+    "worker_environment",
 ]

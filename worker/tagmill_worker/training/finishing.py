@@ -69,7 +69,14 @@ class Finishing:
         with built(registry, name, model, classes=classes, geometry=geometry) as made:
             self.where.moved("probe", 0, 1)
             settings = self.where.settings
-            probed = probe(made.registry, made.version, model, self._probe_set(), settings=settings)
+            probed = probe(
+                made.registry,
+                made.version,
+                model,
+                self._probe_set(),
+                settings=settings,
+                check=self.where.check,
+            )
             self.where.moved("report", 0, 1)
             self._describe(made, probed)
             rewrite = partial(self._describe, probed=probed)

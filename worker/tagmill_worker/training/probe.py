@@ -1,25 +1,38 @@
-"""The probe: a new version is loaded as lanes load it, and must label images before it is used."""
+"""The probe: a lane loads a new version, and must label images with it before it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tagmill.contract import Item
-from tagmill.errors import ItemError, TagmillError
+from tagmill.embedded import worker_environment
+from tagmill.embedded.process import end, start
+from tagmill.errors import WorkerStopped
 from tagmill.registry import ModelVersion, Registry
 from tagmill.settings import Settings
-from tagmill_worker.loading import Loader
+from tagmill.state_folder import last_words
+from tagmill_worker.signals import killed_by
 from tagmill_worker.training.dataset import Example
 
 PROBE_IMAGES = 32
 LEAST_AGREEMENT = 0.98
 """Of the labels that a lane's runtime gives with those of the network as it was trained."""
 
+LONGEST_S = 300.0
+"""For a lane to start and label them: S3 may be slow."""
+
+_LOOK_S = 0.2
 _CLOSE = 1e-3  # scores that are nearer than that are one label as good as the other
 
 
@@ -47,40 +60,65 @@ def probe(
     examples: Sequence[Example],
     *,
     settings: Settings,
+    check: Callable[[], None] = lambda: None,
 ) -> Probed:
-    """Load a version in a lane's loop and have it label images.
+    """Have a lane load a version and label images: one that dies of it is no end of the trainer.
 
     Args:
-        registry: that holds it.
+        registry: a folder that holds it.
         version: which.
         model: the Keras network that it was made of.
         examples: images that can be read.
         settings: of the lane.
+        check: called while the lane is at work; what it raises ends the work.
+
+    Raises:
+        WorkerStopped: if the lane ended for a reason that is none of the version's.
     """
-    try:
-        lane = settings.model_copy(update={"classifier": "litert"})
-        loop = Loader(lane, registry)(str(version))
-        items = [Item(n=n, uri=e.uri, version=e.version) for n, e in enumerate(examples)]
-        outcomes = loop.run(items, top_k=1).outcomes
-    except TagmillError as error:
-        return Probed(passed=False, said=f"a lane cannot load it: {error}")
-    images, named = [], []
-    for item, outcome in zip(items, outcomes, strict=True):
-        if outcome.labels:
-            try:
-                images.append(loop.decode(loop.fetch(item).data).pixels)
-                named.append(outcome.labels[0].name)
-            except ItemError:  # it was taken away since
-                continue
-    if not images:
+    with tempfile.TemporaryDirectory(prefix=".probe-", dir=registry.folder) as scratch:
+        folder = Path(scratch)
+        images = [[example.uri, example.version] for example in examples]
+        asked = json.dumps({"version": str(version), "images": images})
+        (folder / "probe.json").write_text(asked, encoding="utf-8")
+        lane = settings.model_copy(update={"models": str(registry.folder)})
+        signum = _run_lane(lane, folder, check)
+        if signum:
+            return Probed(passed=False, said=f"a lane died of it, {killed_by(signum)}")
+        with np.load(folder / "probe.npz") as found:
+            if "refused" in found:
+                return Probed(passed=False, said=f"a lane cannot load it: {found['refused']}")
+            pixels, scores = found["pixels"], found["scores"]
+            said, labels = found["said"].tolist(), found["labels"].tolist()
+    if not len(pixels):
         return Probed(passed=False, said="none of the probe's images could be labelled")
-    pixels = np.stack(images)
-    return judge(
-        loop.classifier.predict(pixels),
-        np.asarray(model.predict_on_batch(pixels), np.float32),
-        said=named,
-        labels=[name for _, name in loop.labels],
-    )
+    wanted = np.asarray(model.predict_on_batch(pixels), np.float32)
+    return judge(scores, wanted, said=said, labels=labels)
+
+
+def _run_lane(settings: Settings, folder: Path, check: Callable[[], None]) -> int:
+    """Run the lane to its end: the signal that it died of, 0 where it did what it was to do."""
+    log = folder / "probe.log"
+    with log.open("wb") as output:
+        process = start(
+            [sys.executable, "-m", "tagmill_worker", "probe", str(folder)],
+            output.fileno(),
+            environment={**worker_environment(settings), "TAGMILL_CLASSIFIER": "litert"},
+        )
+    deadline = time.monotonic() + LONGEST_S
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            check()
+            with suppress(TimeoutExpired):
+                process.wait(_LOOK_S)
+        code = process.poll()
+    finally:
+        end(process, grace_s=0)
+    if code is None:
+        raise WorkerStopped(f"the probe's lane was not done within {LONGEST_S:.0f} s")
+    if code > 0:
+        why = last_words(log) or f"exit code {code}"
+        raise WorkerStopped(f"the probe's lane stopped: {why}")
+    return -code
 
 
 def judge(
