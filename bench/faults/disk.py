@@ -31,7 +31,7 @@ def full(field: Field) -> Proof:
         NoMount: if there can be no such folder.
         RuntimeError: if the run does not say what is wrong.
     """
-    with _small(field.work / "small") as small:
+    with small_disk(field.work / "small") as small:
         roots = f"{field.work}:{field.photos[0].parent}"
         environment = clean_environment(small, field.models) | {"TAGMILL_ROOTS": roots}
         ballast = small / "ballast"
@@ -77,9 +77,14 @@ def _outcomes(file: Path) -> int:
 
 
 @contextmanager
-def _small(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path, size: str = SIZE) -> Iterator[Path]:
+    """A folder that is a disk of that size.
+
+    Raises:
+        NoMount: if there can be none.
+    """
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         raise NoMount
     try:
