@@ -47,6 +47,22 @@ def test_messages_survive_the_broker_in_its_append_only_file(tmp_path: Path) -> 
     assert body["content-type"] == "application/json"
 
 
+def test_folders_of_long_names_are_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    folder = StateFolder(long / "state")
+    with folder.locked():
+        broker = EmbeddedBroker(folder)
+        broker.start()
+        with client(broker) as connection:
+            assert connection.ping()
+        broker.stop()
+    assert not os.path.exists(os.path.dirname(broker.url.removeprefix("redis+socket://")))
+
+
 def test_leftover_server_is_ended_before_a_new_one_starts(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     with folder.locked():

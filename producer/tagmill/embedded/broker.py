@@ -32,6 +32,10 @@ _LONGEST_SOCKET = 100  # a Unix socket's address holds 108 bytes (unix(7))
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # what a URL carries as it is
 
 
+def _is_address(path: str) -> bool:
+    return len(path) <= _LONGEST_SOCKET and _PLAIN.fullmatch(path) is not None
+
+
 class EmbeddedBroker:
     """A Valkey on a Unix socket with an append-only file, all in a state folder.
 
@@ -44,11 +48,14 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self._own_folder: str | None = None
         self._socket = str(folder.broker / "valkey.sock")
-        if not _PLAIN.fullmatch(self._socket) or len(self._socket) > _LONGEST_SOCKET:
+        if not _is_address(self._socket):
             # Of the same name in every run, so that a leftover is found here too.
             mark = hashlib.blake2b(os.fsencode(self._socket), digest_size=8).hexdigest()
-            self._own_folder = os.path.join(tempfile.gettempdir(), f"tagmill-{os.getuid()}-{mark}")
-            self._socket = f"{self._own_folder}/valkey.sock"
+            for temporary in (tempfile.gettempdir(), "/tmp"):  # noqa: S108  # made ours below
+                self._own_folder = os.path.join(temporary, f"tagmill-{os.getuid()}-{mark}")
+                self._socket = f"{self._own_folder}/valkey.sock"
+                if _is_address(self._socket):
+                    break
         self.url = f"redis+socket://{self._socket}"
 
     def start(self) -> None:
