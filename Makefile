@@ -28,7 +28,7 @@ run: setup  ## label a folder of photographs: make run PHOTOS=folder
 	$(BIN)/tagmill run "$(PHOTOS)" --out labels.csv
 
 test: setup
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
