@@ -19,6 +19,8 @@ FORMAT = 1
 LEAST_FREE_BYTES = 16 << 20
 """Under that much free room a run stops while it still can in good order."""
 
+_LOCK, _PARTIAL = "lock", "format.new"
+
 
 class StateFolder:
     """A state folder by its path; it need not exist.
@@ -44,7 +46,7 @@ class StateFolder:
         try:
             for folder in (self.path, self.broker, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StateFolderError(f"state folder {self.path}: {error.strerror}") from error
         try:
@@ -75,7 +77,7 @@ class StateFolder:
     def is_held(self) -> bool:
         """True while a run is at work in the folder."""
         try:
-            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            lock = os.open(self.path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -127,9 +129,14 @@ class StateFolder:
             )
         return True
 
+    def has_others(self) -> bool:
+        """True where a folder of no format yet has more than what `locked` begins with."""
+        own = {self.broker.name, self.logs.name, _LOCK, _PARTIAL}
+        return self.path.exists() and any(entry.name not in own for entry in self.path.iterdir())
+
     def _write_format(self) -> None:
         path = self.path / "format.json"
-        partial = path.with_suffix(".new")
+        partial = self.path / _PARTIAL
         partial.write_text(json.dumps({"format": FORMAT}) + "\n")
         partial.replace(path)
 

@@ -19,7 +19,7 @@ from tagmill.registry import open_registry
 from tagmill.s3 import S3
 from tagmill.settings import Settings
 from tagmill.sources import open_source, readable, source_name
-from tagmill.training import CORRECTIONS, check_own_name, clean_label
+from tagmill.training import CORRECTIONS, clean_label
 
 app = typer.Typer(help="Say what images show, for a training to learn.", no_args_is_help=True)
 
@@ -66,7 +66,6 @@ def list_corrections(
     context: typer.Context, name: ModelName, as_json: AsJson = False, state_dir: StateDir = None
 ) -> None:
     """List what was said, by image."""
-    check_own_name(name)
     with Client(settings_of(context, state_dir)) as client:
         found = client.store.corrections.all(name)
     for one in found:
@@ -86,7 +85,6 @@ def remove(
     state_dir: StateDir = None,
 ) -> None:
     """Forget what was said of images, which need not be there any more."""
-    check_own_name(name)
     with Client(settings_of(context, state_dir)) as client:
         count = client.store.corrections.remove(name, map(source_name, images))
     print(f"{count:,} corrections of {name} removed", file=sys.stderr)

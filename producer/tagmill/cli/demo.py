@@ -111,13 +111,7 @@ def _is_begun(place: Path, state: Path) -> bool:
 
 def _has_others(place: Path, state: Path) -> bool:
     """True where a folder has more than what a demo leaves that ended at its first step."""
-    beginning = {state.name: {"broker", "logs", "lock", "format.new"}}
-    return any(
-        entry.name not in beginning
-        or not entry.is_dir()
-        or any(within.name not in beginning[entry.name] for within in entry.iterdir())
-        for entry in place.iterdir()
-    )
+    return bool({*place.iterdir()} - {state}) or StateFolder(state).has_others()
 
 
 def _draw(folder: Path, settings: Settings, count: int) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from tagmill.cli.cards import about, accuracy, flat, width
 from tagmill.cli.opening import settings_of, version_meant
 from tagmill.cli.options import AsJson, Models, StateDir
 from tagmill.client import Client
@@ -63,7 +63,7 @@ def list_versions(
             print(f"{version}  {printable(str(error))}")
             continue
         marks = "".join(f", {alias}" for alias in aliases)
-        told = f"{card.classes} classes, {card.input_size} px, {card.geometry}{_accuracy(card)}"
+        told = f"{card.classes} classes, {card.input_size} px, {card.geometry}{accuracy(card)}"
         print(f"{version}  {told}{marks}")
     if not as_json and not any(version.name == BUILT_IN for version in versions):
         print(f"{BUILT_IN}@1  not built yet: 'tagmill run' or 'tagmill models pull' builds it")
@@ -81,13 +81,13 @@ def show(
     settings = settings_of(context, state_dir, models=models)
     registry = open_registry(settings)
     version = version_meant(settings, model)
-    row = _about(registry, version)
+    row = about(registry, version)
     if as_json:
         print(json.dumps(row))
         return
-    found = dict(_flat({**row, "files": ", ".join(row["files"])}))
+    found = dict(flat({**row, "files": ", ".join(row["files"])}))
     for name, value in found.items():
-        print(f"{printable(name):{_width(found)}} {printable(value)}")
+        print(f"{printable(name):{width(found)}} {printable(value)}")
 
 
 @app.command()
@@ -103,12 +103,12 @@ def diff(
     registry = open_registry(settings)
     versions = [version_meant(settings, text) for text in (one, other)]
     before, after = (
-        dict(_flat({**_about(registry, version), "files": None})) for version in versions
+        dict(flat({**about(registry, version), "files": None})) for version in versions
     )
     differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     for name in differing:
         was, now = before.get(name, "-"), after.get(name, "-")
-        print(f"{printable(name):{_width(differing)}} {printable(was)} → {printable(now)}")
+        print(f"{printable(name):{width(differing)}} {printable(was)} → {printable(now)}")
     left, right = (dict(registry.labels(version)) for version in versions)
     for sign, found in (("-", left.keys() - right), ("+", right.keys() - left)):
         for label in sorted(found):
@@ -265,45 +265,3 @@ def _sound(registry: Registry, version: ModelVersion) -> Card:
 def _say_moved(name: str, before: int | None, now: int) -> None:
     was = f", it was {name}@{before}" if before else ""
     print(f"{name}@{CHAMPION} is {name}@{now}{was}", file=sys.stderr)
-
-
-def _about(registry: Registry, version: ModelVersion) -> dict[str, Any]:
-    card = registry.card(version)
-    return {
-        "model": str(version),
-        "path": registry.where(version),
-        "input_size": card.input_size,
-        "geometry": card.geometry,
-        "resize_ratio": card.resize_ratio,
-        "classes": card.classes,
-        **{name: value for name, value in card.about.items() if name not in ("name", "version")},
-        "files": card.files,
-    }
-
-
-def _accuracy(card: Card) -> str:
-    """The accuracy on its holdout, of a version that was trained here."""
-    try:
-        metrics = card.about["metrics"]
-        return f", accuracy {metrics['accuracy']['value']:.3f} of {metrics['holdout_images']:,}"
-    except (KeyError, TypeError, ValueError):  # imported, or another release's
-        return ""
-
-
-def _width(names: Iterable[str]) -> int:
-    return max((len(printable(name)) for name in names), default=0)
-
-
-def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested values with their path; rows of a table are named by their words."""
-    for name, value in values.items():
-        rows = value if isinstance(value, list) else []
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        elif rows and all(isinstance(row, dict) for row in rows):
-            for row in rows:
-                words = " ".join(word for word in row.values() if isinstance(word, str))
-                rest = {key: cell for key, cell in row.items() if not isinstance(cell, str)}
-                yield from _flat(rest, f"{before}{name}.{words}.")
-        else:
-            yield f"{before}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -68,7 +68,11 @@ class Corrections:
 
         Returns:
             Of how many of them something was.
+
+        Raises:
+            UnknownModel: as `add`; and `UsageError`.
         """
+        check_own_name(name)
         with self._database.write() as connection:
             return sum(
                 connection.execute(
@@ -80,7 +84,12 @@ class Corrections:
             )
 
     def all(self, name: str) -> Sequence[Correction]:
-        """The corrections for a model, by URI."""
+        """The corrections for a model, by URI.
+
+        Raises:
+            UnknownModel: as `add`; and `UsageError`.
+        """
+        check_own_name(name)
         columns = (corrections.c[column] for column in Correction.__slots__)
         wanted = select(*columns).where(corrections.c.name == name).order_by(corrections.c.uri)
         with self._database.read() as connection:
